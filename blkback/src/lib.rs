@@ -1,0 +1,1 @@
+//! Disks, served from Dom0: a library and the `blkback` program.

@@ -1,0 +1,2 @@
+//! A disk, seen from the guest.
+#![no_std]

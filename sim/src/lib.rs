@@ -1,0 +1,1 @@
+//! Xen in one process, with one seed.

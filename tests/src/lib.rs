@@ -1,0 +1,1 @@
+//! Stories told to all of the above, on the simulator and on real Xen.
