@@ -1,0 +1,138 @@
+//! Memory that a peer can change at any moment, as words.
+//!
+//! Every access is a relaxed atomic access of one 32-bit word: the one width that all fields of
+//! both block ABIs are aligned to (the 32-bit ABI has 108-byte slots). It must never hand out a
+//! reference to plain data in a shared page.
+
+use crate::sync::{AtomicU32, Ordering};
+
+/// Bytes in a page.
+pub const PAGE_SIZE: usize = 4096;
+/// 32-bit words in a page.
+pub const PAGE_WORDS: usize = PAGE_SIZE / 4;
+
+/// One or more pages shared with a peer, addressed by word.
+pub trait Memory {
+    /// How many words there are. Never changes during the life of the value.
+    fn words(&self) -> usize;
+
+    /// The word at `index`.
+    ///
+    /// # Panics
+    /// If `index` is not below [`words`](Self::words). Callers compute it from their own, bounded
+    /// indexes, never from a peer's.
+    fn word(&self, index: usize) -> &AtomicU32;
+}
+
+impl<M: Memory + ?Sized> Memory for &M {
+    fn words(&self) -> usize {
+        (**self).words()
+    }
+
+    fn word(&self, index: usize) -> &AtomicU32 {
+        (**self).word(index)
+    }
+}
+
+impl Memory for [AtomicU32] {
+    fn words(&self) -> usize {
+        self.len()
+    }
+
+    fn word(&self, index: usize) -> &AtomicU32 {
+        &self[index]
+    }
+}
+
+impl Memory for [Page] {
+    fn words(&self) -> usize {
+        self.len() * PAGE_WORDS
+    }
+
+    fn word(&self, index: usize) -> &AtomicU32 {
+        self[index / PAGE_WORDS].word(index % PAGE_WORDS)
+    }
+}
+
+/// One 4096-byte page shared with a peer.
+#[repr(C, align(4096))]
+pub struct Page {
+    words: [AtomicU32; PAGE_WORDS],
+}
+
+impl Page {
+    /// A page of zeros.
+    #[cfg(not(loom))]
+    pub const fn new() -> Self {
+        Self { words: [const { AtomicU32::new(0) }; PAGE_WORDS] }
+    }
+
+    /// A page of zeros.
+    #[cfg(loom)]
+    pub fn new() -> Self {
+        Self { words: core::array::from_fn(|_| AtomicU32::new(0)) }
+    }
+
+    /// Overwrites every word with 0.
+    pub fn clear(&self) {
+        for word in &self.words {
+            word.store(0, Ordering::Relaxed);
+        }
+    }
+
+    /// Copies `out.len()` bytes, from `offset_bytes` on, each word once.
+    ///
+    /// # Panics
+    /// If the range leaves the page.
+    pub fn read(&self, offset_bytes: usize, out: &mut [u8]) {
+        assert!(offset_bytes + out.len() <= PAGE_SIZE, "read past the end of a page");
+        let mut at = offset_bytes;
+        let mut rest = out;
+        while !rest.is_empty() {
+            let word = self.words[at / 4].load(Ordering::Relaxed).to_le_bytes();
+            let part = &word[at % 4..];
+            let count = part.len().min(rest.len());
+            let (now, later) = rest.split_at_mut(count);
+            now.copy_from_slice(&part[..count]);
+            rest = later;
+            at += count;
+        }
+    }
+
+    /// Writes `bytes` at `offset_bytes`. Words that are covered only in part keep their other
+    /// bytes, as read a moment before: a peer that writes those meanwhile may lose its write.
+    ///
+    /// # Panics
+    /// If the range leaves the page.
+    pub fn write(&self, offset_bytes: usize, bytes: &[u8]) {
+        assert!(offset_bytes + bytes.len() <= PAGE_SIZE, "write past the end of a page");
+        let mut at = offset_bytes;
+        let mut rest = bytes;
+        while !rest.is_empty() {
+            let word = &self.words[at / 4];
+            let count = (4 - at % 4).min(rest.len());
+            let mut value =
+                if count == 4 { [0; 4] } else { word.load(Ordering::Relaxed).to_le_bytes() };
+            value[at % 4..at % 4 + count].copy_from_slice(&rest[..count]);
+            word.store(u32::from_le_bytes(value), Ordering::Relaxed);
+            rest = &rest[count..];
+            at += count;
+        }
+    }
+}
+
+impl Default for Page {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Memory for Page {
+    fn words(&self) -> usize {
+        PAGE_WORDS
+    }
+
+    fn word(&self, index: usize) -> &AtomicU32 {
+        &self.words[index]
+    }
+}
