@@ -18,6 +18,6 @@ mod xenbus;
 pub use ids::{DomainId, GrantRef, Mfn, Pfn, Port};
 pub use seam::{
     Access, Direction, Events, GrantCopy, GrantError, Grants, MapError, Maps, NoPort, StillMapped,
-    Store, StoreError, Transaction, WatchEvent,
+    Store, StoreError, TRANSACTION_TRIES_MAX, Transaction, WatchEvent,
 };
 pub use xenbus::XenbusState;

@@ -102,7 +102,6 @@ pub enum Direction {
 }
 
 /// One copy between a peer's granted page and a page of ours, at the same offset in both.
-#[derive(Debug)]
 pub struct GrantCopy<'a> {
     /// The peer's page.
     pub reference: GrantRef,
