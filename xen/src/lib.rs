@@ -1,6 +1,6 @@
 //! The words of Xen (ABI data) and what a domain may ask of it (the seam: small traits).
 //!
-//! * `abi`: layouts and numbers of `xen/include/public/`, each checked against a C compiler;
+//! * [`abi`]: layouts and numbers of `xen/include/public/`, each checked against a C compiler;
 //! * [`Grants`], [`Maps`], [`Events`], [`Store`]: the seam. Hypercalls implement it in the guest
 //!   kernel, device nodes in the backend, one process with several domains in the simulator;
 //! * `store`: a xenstore client that does no input or output itself.
@@ -11,6 +11,7 @@
 
 extern crate alloc;
 
+pub mod abi;
 mod ids;
 mod seam;
 mod xenbus;
