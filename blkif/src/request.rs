@@ -1,0 +1,240 @@
+//! A request on its way: words in a slot, [`Raw`], [`Request`].
+//!
+//! `Raw` is an owned copy of what the front wrote, each word fetched once, nothing believed.
+//! [`Raw::check`](crate::Raw::check) makes a `Request` of it or an answer. The front makes
+//! `Request`s itself and writes their words.
+
+use arrayvec::ArrayVec;
+use ring::{Memory, Reader};
+
+use crate::{Abi, Operation, SEGMENTS_MAX, SLOT_WORDS_MAX, Segment, Segments};
+
+/// The words of one request, in its slot's order: the header and what the operation needs.
+pub type RequestWords = ArrayVec<u32, SLOT_WORDS_MAX>;
+
+/// A request that was checked, or that we made ourselves.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Request {
+    /// The front's own word for it: opaque, and not unique. Never an index.
+    pub id: u64,
+    /// What to do.
+    pub operation: Operation,
+    /// The first sector of 512 bytes; 0 for a flush without data.
+    pub sector: u64,
+    /// How many sectors of 512 bytes: those of the segments, or the range to discard.
+    pub sectors: u64,
+    /// Where the data is, in the order of the disk: 1 to 11 for a read or a write, up to 11 for a
+    /// flush, none for a discard.
+    pub segments: Segments,
+}
+
+impl Request {
+    /// A read, a write, or a flush with data, as long as `segments` are.
+    pub fn transfer(id: u64, operation: Operation, sector: u64, segments: Segments) -> Self {
+        let sectors = segments.iter().map(|it| u64::from(it.sectors().unwrap_or(0))).sum();
+        Self { id, operation, sector, sectors, segments }
+    }
+
+    /// A flush without data.
+    pub fn flush(id: u64) -> Self {
+        Self::transfer(id, Operation::Flush, 0, Segments::new())
+    }
+
+    /// A discard of `sectors` sectors from `sector` on.
+    pub fn discard(id: u64, sector: u64, sectors: u64) -> Self {
+        Self { id, operation: Operation::Discard, sector, sectors, segments: Segments::new() }
+    }
+
+    /// The words of the request, for the device number `handle`.
+    pub fn words(&self, abi: Abi, handle: u16) -> RequestWords {
+        let mut words = RequestWords::new();
+        let count = u8::try_from(self.segments.len()).unwrap_or(0);
+        let [handle_low, handle_high] = handle.to_le_bytes();
+        words.push(u32::from_le_bytes([self.operation.wire(), count, handle_low, handle_high]));
+        for _ in 0..abi.request_padding() {
+            words.push(0);
+        }
+        words.extend(halves(self.id));
+        words.extend(halves(self.sector));
+        if self.operation == Operation::Discard {
+            words.extend(halves(self.sectors));
+        }
+        words.extend(self.segments.iter().flat_map(|segment| segment.words()));
+        words
+    }
+}
+
+/// A request as the front wrote it: nothing in it is true yet.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Raw {
+    /// Alleged operation, any number.
+    pub operation: u8,
+    /// Alleged number of segments; a discard's flags.
+    pub count: u8,
+    /// The front's word for the request.
+    pub id: u64,
+    /// Alleged first sector.
+    pub sector: u64,
+    /// Alleged length of a discard; 0 for anything else.
+    pub discard_sectors: u64,
+    /// Alleged segments: `count` of them if that many fit a request, else none.
+    pub segments: Segments,
+}
+
+impl Raw {
+    /// Reads a request out of its slot: the header, and the words that its operation announces.
+    /// Each is fetched once, and words that do not matter are not fetched.
+    pub fn parse<M: Memory + ?Sized>(reader: &mut Reader<'_, M>, abi: Abi) -> Self {
+        let [operation, count, _, _] = word(reader).to_le_bytes();
+        reader.skip(abi.request_padding());
+        let id = double(reader);
+        let sector = double(reader);
+        let fits = usize::from(count) <= SEGMENTS_MAX;
+        let (segments, discard_sectors) = match Operation::from_wire(operation) {
+            None => (Segments::new(), 0),
+            Some(Operation::Discard) => (Segments::new(), double(reader)),
+            Some(_) if fits => ((0..count).map(|_| segment(reader)).collect(), 0),
+            Some(_) => (Segments::new(), 0),
+        };
+        Self { operation, count, id, sector, discard_sectors, segments }
+    }
+}
+
+/// The next word. A slot is as long as its ABI's longest request, so there is one.
+fn word<M: Memory + ?Sized>(reader: &mut Reader<'_, M>) -> u32 {
+    reader.word().unwrap_or_default()
+}
+
+fn double<M: Memory + ?Sized>(reader: &mut Reader<'_, M>) -> u64 {
+    u64::from(word(reader)) | u64::from(word(reader)) << 32
+}
+
+fn segment<M: Memory + ?Sized>(reader: &mut Reader<'_, M>) -> Segment {
+    let reference = word(reader);
+    Segment::from_words(reference, word(reader))
+}
+
+/// A 64-bit number as two words, low one first.
+fn halves(value: u64) -> [u32; 2] {
+    let [a, b, c, d, e, f, g, h] = value.to_le_bytes();
+    [u32::from_le_bytes([a, b, c, d]), u32::from_le_bytes([e, f, g, h])]
+}
+
+#[cfg(test)]
+mod tests {
+    extern crate std;
+    use std::boxed::Box;
+    use std::vec::Vec;
+
+    use ring::{Back, Front, Page};
+    use xen::GrantRef;
+
+    use super::*;
+
+    /// What the back makes of a request slot that holds `words`.
+    fn parsed(abi: Abi, words: &[u32]) -> Raw {
+        let page = Box::new(Page::new());
+        let mut front = Front::new(&*page, abi.layout(0));
+        let mut back = Back::attach(&*page, abi.layout(0));
+        front.put(words).unwrap();
+        let _ = front.publish();
+        back.take(|reader| Raw::parse(reader, abi)).unwrap().unwrap()
+    }
+
+    fn bytes(words: &[u32]) -> Vec<u8> {
+        words.iter().flat_map(|word| word.to_le_bytes()).collect()
+    }
+
+    fn words(bytes: &[u8]) -> Vec<u32> {
+        bytes.chunks_exact(4).map(|it| u32::from_le_bytes([it[0], it[1], it[2], it[3]])).collect()
+    }
+
+    const ID: u64 = 0x8877_6655_4433_2211;
+    const SECTOR: u64 = 0x0807_0605_0403_0201;
+    const ID_BYTES: [u8; 8] = [0x11, 0x22, 0x33, 0x44, 0x55, 0x66, 0x77, 0x88];
+    const SECTOR_BYTES: [u8; 8] = [1, 2, 3, 4, 5, 6, 7, 8];
+    const SEGMENTS_BYTES: [u8; 16] = [0xd4, 0xc3, 0xb2, 0xa1, 1, 6, 0, 0, 9, 0, 0, 0, 0, 7, 0, 0];
+
+    fn write() -> Request {
+        let segments = [
+            Segment { reference: GrantRef(0xa1b2_c3d4), first_sector: 1, last_sector: 6 },
+            Segment::whole(GrantRef(9)),
+        ];
+        Request::transfer(ID, Operation::Write, SECTOR, segments.into_iter().collect())
+    }
+
+    #[test]
+    fn a_write_is_laid_out_as_the_header_says_in_the_64_bit_layout() {
+        let header = [1, 2, 0x34, 0x12, 0, 0, 0, 0];
+        let expected = [&header[..], &ID_BYTES, &SECTOR_BYTES, &SEGMENTS_BYTES].concat();
+        assert_eq!(bytes(&write().words(Abi::X86_64, 0x1234)), expected);
+    }
+
+    #[test]
+    fn a_write_is_laid_out_as_the_header_says_in_the_32_bit_layout() {
+        let header = [1, 2, 0x34, 0x12];
+        let expected = [&header[..], &ID_BYTES, &SECTOR_BYTES, &SEGMENTS_BYTES].concat();
+        assert_eq!(bytes(&write().words(Abi::X86_32, 0x1234)), expected);
+    }
+
+    #[test]
+    fn a_discard_has_its_length_where_the_segments_would_be() {
+        let tail = [&ID_BYTES[..], &[1, 0, 0, 0, 0, 0, 0, 0], &SECTOR_BYTES].concat();
+        let request = Request::discard(ID, 1, SECTOR);
+        let wide = [&[5, 0, 0, 0, 0, 0, 0, 0][..], &tail].concat();
+        assert_eq!(bytes(&request.words(Abi::X86_64, 0)), wide);
+        let narrow = [&[5, 0, 0, 0][..], &tail].concat();
+        assert_eq!(bytes(&request.words(Abi::X86_32, 0)), narrow);
+        for (abi, bytes) in [(Abi::X86_64, wide), (Abi::X86_32, narrow)] {
+            let raw = parsed(abi, &words(&bytes));
+            assert_eq!((raw.operation, raw.count, raw.id), (5, 0, ID));
+            assert_eq!((raw.sector, raw.discard_sectors, raw.segments.len()), (1, SECTOR, 0));
+        }
+    }
+
+    #[test]
+    fn a_request_arrives_as_it_was_put() {
+        for abi in [Abi::X86_64, Abi::X86_32] {
+            for count in 0..=SEGMENTS_MAX {
+                let segments: Segments =
+                    (0..11).take(count).map(|it| Segment::whole(GrantRef(it))).collect();
+                let sent = Request::transfer(ID, Operation::Read, SECTOR, segments);
+                let raw = parsed(abi, &sent.words(abi, 7));
+                assert_eq!(usize::from(raw.count), count);
+                assert_eq!((raw.operation, raw.id, raw.sector), (0, ID, SECTOR));
+                assert_eq!(raw.segments, sent.segments);
+                assert_eq!(sent.sectors, 8 * u64::try_from(count).unwrap());
+            }
+        }
+    }
+
+    #[test]
+    fn the_longest_request_fills_the_slot_exactly() {
+        let whole = (0..11).map(|it| Segment::whole(GrantRef(it))).collect();
+        let request = Request::transfer(ID, Operation::Write, SECTOR, whole);
+        assert_eq!(request.words(Abi::X86_64, 0).len() * 4, 112);
+        assert_eq!(request.words(Abi::X86_32, 0).len() * 4, 108);
+    }
+
+    #[test]
+    fn only_the_words_that_matter_are_looked_at() {
+        for abi in [Abi::X86_64, Abi::X86_32] {
+            let header = 6 - 1 + abi.request_padding();
+            for operation in 0..=u8::MAX {
+                for count in 0..=u8::MAX {
+                    let mut slot = [0xffff_ffff; 28];
+                    slot[0] = u32::from_le_bytes([operation, count, 0, 0]);
+                    let raw = parsed(abi, &slot[..abi.slot_words()]);
+                    assert_eq!((raw.operation, raw.count), (operation, count));
+                    let announced = match operation {
+                        0 | 1 | 3 if count <= 11 => usize::from(count),
+                        _ => 0,
+                    };
+                    assert_eq!(raw.segments.len(), announced);
+                    assert_eq!(raw.discard_sectors == u64::MAX, operation == 5);
+                    assert!(header + announced * 2 <= abi.slot_words());
+                }
+            }
+        }
+    }
+}
