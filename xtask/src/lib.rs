@@ -1,1 +1,31 @@
-//! `cargo xtask …`: set-up, the lab (QEMU + Xen + Dom0), demo, tests, benchmarks.
+//! The lab: a real Xen with a Linux Dom0 in QEMU's software emulation, as a library.
+//!
+//! `cargo xtask` is a thin program over it, and the end-to-end tests use the same [`lab::Lab`]. The
+//! agent in Dom0 shares [`wire`] and is built without the feature `host`.
+
+pub mod wire;
+
+#[cfg(feature = "host")]
+pub mod build;
+#[cfg(feature = "host")]
+pub mod console;
+#[cfg(feature = "host")]
+pub mod cpio;
+#[cfg(feature = "host")]
+pub mod error;
+#[cfg(feature = "host")]
+pub mod host;
+#[cfg(feature = "host")]
+pub mod images;
+#[cfg(feature = "host")]
+pub mod interrupt;
+#[cfg(feature = "host")]
+pub mod lab;
+#[cfg(feature = "host")]
+pub mod packages;
+#[cfg(feature = "host")]
+pub mod progress;
+#[cfg(feature = "host")]
+pub mod qemu;
+#[cfg(feature = "host")]
+pub mod setup;

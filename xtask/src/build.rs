@@ -1,0 +1,40 @@
+//! Our own programs, built for where they run: the agent and `blkback` for Dom0, the guest kernel.
+//!
+//! Programs for Dom0 are linked statically, so that they do not depend on which C library Dom0 has,
+//! and have their own folder below `target`: other flags must not rebuild everything else.
+
+use std::path::PathBuf;
+
+use crate::error::Result;
+use crate::host::{self, Host};
+use crate::setup::{DOM0_TARGET, KERNEL_TARGET};
+
+/// Builds the lab's agent; gives its path.
+pub fn agent(host: Host) -> Result<PathBuf> {
+    dom0_program(host, &["-p", "xtask", "--bin", "dom0-agent", "--no-default-features"])
+        .map(|folder| folder.join("dom0-agent"))
+}
+
+/// Builds the backend; gives its path.
+pub fn blkback(host: Host) -> Result<PathBuf> {
+    dom0_program(host, &["-p", "blkback", "--bin", "blkback"]).map(|folder| folder.join("blkback"))
+}
+
+/// Builds the guest kernel; gives its path.
+pub fn guest_kernel(host: Host) -> Result<PathBuf> {
+    let mut cargo = host::cargo();
+    cargo.args(["build", "--release", "-p", "guest-kernel", "--target", KERNEL_TARGET]);
+    cargo.arg("--target-dir").arg(host::target());
+    host.run(&mut cargo)?;
+    Ok(host::target().join(KERNEL_TARGET).join("release/pvblk"))
+}
+
+fn dom0_program(host: Host, arguments: &[&str]) -> Result<PathBuf> {
+    let target = host::target().join("dom0");
+    let mut cargo = host::cargo();
+    cargo.args(["build", "--release", "--target", DOM0_TARGET]).args(arguments);
+    cargo.arg("--target-dir").arg(&target);
+    cargo.env("RUSTFLAGS", "-C target-feature=+crt-static");
+    host.run(&mut cargo)?;
+    Ok(target.join(DOM0_TARGET).join("release"))
+}
