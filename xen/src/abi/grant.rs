@@ -43,9 +43,9 @@ bitflags! {
 #[repr(C)]
 pub struct GrantEntry {
     /// Flags in the lower half, domain in the upper.
-    header: AtomicU32,
+    pub(super) header: AtomicU32,
     /// The **machine** frame.
-    frame: AtomicU32,
+    pub(super) frame: AtomicU32,
 }
 
 const _: () = assert!(size_of::<GrantEntry>() == 8);

@@ -2,7 +2,7 @@
 //!
 //! Data only. Field and constant names follow Xen's where a reader would look them up; every size,
 //! offset and number is held against a table that a C compiler printed from the public headers
-//! (`abi/oracle.c`, `abi/layout.txt`, `tests/abi.rs`). Memory that Xen or another domain changes
+//! (`abi/oracle.c`, `abi/layout.txt`, `tests`). Memory that Xen or another domain changes
 //! while we look is made of atomic words; argument structures of hypercalls are plain values, in
 //! which guest addresses are plain numbers. Nothing here makes a hypercall.
 
@@ -16,6 +16,8 @@ mod sched;
 mod shared;
 mod start;
 mod store;
+#[cfg(test)]
+mod tests;
 mod trap;
 mod vcpu;
 mod version;

@@ -1,0 +1,86 @@
+//! What the few definitions that do something do.
+
+use core::sync::atomic::{AtomicU8, AtomicU32, Ordering};
+
+use super::super::*;
+use crate::{Access, DomainId, StillMapped};
+
+#[test]
+fn a_grant_that_is_in_use_cannot_be_revoked() {
+    let entry = GrantEntry::new();
+    entry.grant(DomainId(7), 0x1234, Access::Write);
+    assert_eq!(entry.flags(), GrantFlags::PERMIT_ACCESS);
+    assert_eq!(entry.target(), (DomainId(7), 0x1234));
+    for in_use in [GrantFlags::READING, GrantFlags::READING | GrantFlags::WRITING] {
+        let bits = u32::from(in_use.bits());
+        entry.header.fetch_or(bits, Ordering::Relaxed);
+        assert_eq!(entry.revoke(), Err(StillMapped));
+        assert_eq!(entry.target(), (DomainId(7), 0x1234), "the grant stands");
+        entry.header.fetch_and(!bits, Ordering::Relaxed);
+    }
+    assert_eq!(entry.revoke(), Ok(()));
+    assert_eq!(entry.flags(), GrantFlags::empty());
+}
+
+#[test]
+fn a_time_sample_is_taken_only_when_no_change_is_under_way() {
+    let info = time_info();
+    assert_eq!(info.sample().map(|sample| sample.system_time_ns), Some(500));
+    info.version.store(3, Ordering::Relaxed);
+    assert_eq!(info.sample(), None);
+}
+
+#[test]
+fn time_follows_the_formula_of_the_header() {
+    let sample = time_info().sample().expect("no change is under way");
+    // Half a nanosecond for each count.
+    assert_eq!(sample.system_time_ns(1000), 500);
+    assert_eq!(sample.system_time_ns(3000), 1500);
+    assert_eq!(sample.system_time_ns(0), 500, "a counter that stands before the sample");
+    let doubled = TimeSample { tsc_shift: 1, ..sample };
+    assert_eq!(doubled.system_time_ns(3000), 2500);
+    let halved = TimeSample { tsc_shift: -1, ..sample };
+    assert_eq!(halved.system_time_ns(3000), 1000);
+    let extreme = TimeSample { tsc_shift: i8::MIN, tsc_to_system_mul: u32::MAX, ..sample };
+    assert_eq!(extreme.system_time_ns(1000), 500);
+    let extreme = TimeSample { tsc_shift: i8::MAX, ..extreme };
+    assert_ne!(extreme.system_time_ns(u64::MAX), 500);
+}
+
+fn time_info() -> TimeInfo {
+    TimeInfo {
+        version: AtomicU32::new(2),
+        pad0: AtomicU32::new(0),
+        tsc_timestamp: 1000.into(),
+        system_time: 500.into(),
+        tsc_to_system_mul: (1 << 31).into(),
+        tsc_shift: 0.into(),
+        flags: 0.into(),
+        pad1: [const { AtomicU8::new(0) }; 2],
+    }
+}
+
+#[test]
+fn the_command_line_ends_at_its_nul() {
+    let mut info = StartInfo {
+        magic: [0; 32],
+        nr_pages: 0,
+        shared_info: 0,
+        flags: StartFlags::empty(),
+        store_mfn: 0,
+        store_evtchn: 0,
+        console: StartConsole { mfn: 0, evtchn: 0 },
+        pt_base: 0,
+        nr_pt_frames: 0,
+        mfn_list: 0,
+        mod_start: 0,
+        mod_len: 0,
+        cmd_line: [b'x'; COMMAND_LINE_MAX],
+        first_p2m_pfn: 0,
+        nr_p2m_frames: 0,
+    };
+    assert_eq!(info.command_line().len(), COMMAND_LINE_MAX, "a line without a NUL");
+    info.cmd_line[4] = 0;
+    assert_eq!(info.command_line(), b"xxxx");
+    assert_eq!(info.magic(), b"");
+}
