@@ -50,6 +50,8 @@ pub struct LabConfig {
     pub fio: bool,
     /// Bring QEMU's block backend to Dom0.
     pub qdisk: bool,
+    /// Count time by instructions: 2^N ns each (see [`Machine::icount`]).
+    pub icount: Option<u8>,
     /// Added to Dom0's kernel command line.
     pub dom0_arguments: String,
     /// How long the boot may take.
@@ -71,6 +73,7 @@ impl Default for LabConfig {
             linux_guest: false,
             fio: false,
             qdisk: false,
+            icount: None,
             dom0_arguments: String::new(),
             boot_timeout: Duration::from_secs(240),
             name: "lab".into(),
@@ -179,7 +182,7 @@ pub fn machine(config: &LabConfig, images: &Images, scratch: &Path) -> Machine {
         root: Some(scratch.join("root.cpio")),
         disks: config.disks.clone(),
         port: Some(scratch.join("port")),
-        icount: None,
+        icount: config.icount,
     }
 }
 
@@ -334,10 +337,19 @@ impl Lab {
         })
     }
 
-    /// Waits until a guest has ended, by what xl logs about it.
-    pub fn wait_end(&self, guest: &str, timeout: Duration) -> Result<GuestEnd> {
+    /// Waits until a guest has ended, by what xl logs about it. `show` gets its console as it comes.
+    pub fn wait_end(
+        &self,
+        guest: &str,
+        timeout: Duration,
+        mut show: impl FnMut(&str),
+    ) -> Result<GuestEnd> {
         let what = format!("the end of guest {guest}");
+        let mut shown = 0;
         self.wait(&what, timeout, |state| {
+            let console = state.logs.get(&console_log(guest)).map_or("", String::as_str);
+            show(&console[shown..]);
+            shown = console.len();
             state.logs.get(&xl_log(guest)).and_then(|log| end_of(log))
         })
     }
@@ -556,7 +568,8 @@ fn root(config: &LabConfig, images: &Images, agent: &Path) -> Result<Vec<u8>> {
 
 static LABS: AtomicU32 = AtomicU32::new(0);
 
-fn own_name(name: &str) -> String {
+/// A name for this process and this call alone.
+pub fn own_name(name: &str) -> String {
     let number = LABS.fetch_add(1, Ordering::Relaxed);
     format!("{name}-{}-{number}", std::process::id())
 }
@@ -571,7 +584,8 @@ fn new_scratch() -> Result<PathBuf> {
 /// How many log folders are kept; they are small, but many.
 const LOG_FOLDERS_MAX: usize = 40;
 
-fn new_logs(name: &str) -> Result<PathBuf> {
+/// Makes room for a log folder of this name below `target/lab`; gives its path.
+pub fn new_logs(name: &str) -> Result<PathBuf> {
     let all = host::target().join("lab");
     fs::create_dir_all(&all).context(|| format!("making {}", all.display()))?;
     let entries = fs::read_dir(&all).context(|| format!("reading {}", all.display()))?;

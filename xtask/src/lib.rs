@@ -2,6 +2,10 @@
 //!
 //! `cargo xtask` is a thin program over it, and the end-to-end tests use the same [`lab::Lab`]. The
 //! agent in Dom0 shares [`wire`] and is built without the feature `host`.
+//!
+//! From the bottom: [`host`] runs programs; [`setup`], [`packages`] and [`images`] bring what a lab
+//! boots from, and [`build`] our own programs; [`qemu`] is the machine, [`lab`] a booted one, and
+//! [`guest`] its guests; the other modules are the tasks.
 
 pub mod wire;
 
@@ -12,7 +16,11 @@ pub mod console;
 #[cfg(feature = "host")]
 pub mod cpio;
 #[cfg(feature = "host")]
+pub mod disk;
+#[cfg(feature = "host")]
 pub mod error;
+#[cfg(feature = "host")]
+pub mod guest;
 #[cfg(feature = "host")]
 pub mod host;
 #[cfg(feature = "host")]
@@ -28,4 +36,8 @@ pub mod progress;
 #[cfg(feature = "host")]
 pub mod qemu;
 #[cfg(feature = "host")]
+pub mod run;
+#[cfg(feature = "host")]
 pub mod setup;
+#[cfg(feature = "host")]
+pub mod smoke;

@@ -1,0 +1,292 @@
+//! The command line: one struct per task, and how it calls the library.
+//!
+//! Words follow what users of xl, fio and virtme-ng have in their fingers. Nothing is decided here.
+
+use std::io::{Write, stdout};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand};
+use xtask::disk::{self, DiskSpec};
+use xtask::error::{LabError, Result};
+use xtask::guest::Backend;
+use xtask::host::Host;
+use xtask::lab::{self, Lab, LabConfig};
+use xtask::progress::Progress;
+use xtask::qemu::HostDisk;
+use xtask::run::{Kernel, Run};
+use xtask::{build, run, setup, smoke};
+
+const EXIT_CODES: &str = "\
+Exit codes: 0 ok · 1 failed · 2 usage · 3 environment missing (the message names the package) ·
+4 guest or Xen crashed (with the last console lines) · 124 timed out · 130 interrupted";
+
+/// Tasks of the pvblk project.
+#[derive(Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask", after_help = EXIT_CODES)]
+pub(crate) struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub(crate) task: Option<Task>,
+}
+
+/// The tasks, in the order in which a newcomer meets them.
+#[derive(Subcommand)]
+pub(crate) enum Task {
+    /// Install and fetch what is missing, and make the lab's images
+    Setup(SetupTask),
+    /// Build the guest kernel, and blkback for Dom0
+    Build(BuildTask),
+    /// Boot the lab with one guest and return the guest's exit status
+    Run(RunTask),
+    /// Boot our kernel alone on Xen, without Linux and disks (seconds)
+    Smoke(SmokeTask),
+    /// Boot the lab and run a shell command in Dom0
+    Dom0(Dom0Task),
+}
+
+#[derive(Args)]
+struct Common {
+    /// Show commands and all console lines
+    #[arg(short, long)]
+    verbose: bool,
+}
+
+impl Common {
+    fn host(&self) -> Host {
+        Host { verbose: self.verbose }
+    }
+}
+
+/// `cargo xtask setup`.
+#[derive(Args)]
+#[command(after_help = EXIT_CODES)]
+pub(crate) struct SetupTask {
+    #[command(flatten)]
+    common: Common,
+}
+
+impl SetupTask {
+    /// Runs the task; gives the exit status.
+    pub(crate) fn run(&self) -> Result<u8> {
+        let host = self.common.host();
+        setup::ensure(host)?;
+        lab::prepare(host)?;
+        build::agent(host)?;
+        Ok(0)
+    }
+}
+
+/// `cargo xtask build`.
+#[derive(Args)]
+#[command(after_help = EXIT_CODES)]
+pub(crate) struct BuildTask {
+    #[command(flatten)]
+    common: Common,
+}
+
+impl BuildTask {
+    /// Runs the task; gives the exit status.
+    pub(crate) fn run(&self) -> Result<u8> {
+        let host = self.common.host();
+        setup::ensure(host)?;
+        println!("{}", build::guest_kernel(host)?.display());
+        println!("{}", build::blkback(host)?.display());
+        Ok(0)
+    }
+}
+
+/// `cargo xtask run`.
+#[derive(Args)]
+#[command(after_help = EXIT_CODES)]
+pub(crate) struct RunTask {
+    #[command(flatten)]
+    common: Common,
+    /// Print the QEMU line, start nothing
+    #[arg(short = 'N', long)]
+    dry_run: bool,
+    /// A disk: PATH[,vdev=xvdX][,access=rw|ro], xl's format=raw,vdev=…,access=…,target=PATH, or
+    /// size=64M for a scratch disk; may be repeated
+    #[arg(long, value_name = "SPEC")]
+    disk: Vec<DiskSpec>,
+    /// The guest's memory, such as 32M
+    #[arg(long, value_name = "SIZE", value_parser = disk::mebibytes)]
+    memory: Option<u32>,
+    /// Who serves the disks
+    #[arg(long, value_enum, default_value_t = Backend::Pvblk)]
+    backend: Backend,
+    /// The guest's kernel
+    #[arg(long, value_enum, default_value_t = Kernel::Pvblk)]
+    guest: Kernel,
+    /// The guest's name
+    #[arg(long, default_value = "guest")]
+    name: String,
+    /// Bring fio to a Linux guest
+    #[arg(long)]
+    fio: bool,
+    /// Seconds that the guest may run
+    #[arg(long, default_value_t = 600, value_name = "SECONDS")]
+    timeout: u64,
+    /// The kernel's command line; for Linux run='SHELL COMMANDS'
+    #[arg(last = true, value_name = "KERNEL COMMAND LINE")]
+    words: Vec<String>,
+}
+
+impl RunTask {
+    /// Runs the task; gives the guest's exit status.
+    pub(crate) fn run(self) -> Result<u8> {
+        let verbose = self.common.verbose;
+        let plan = Run {
+            disks: self.disk,
+            memory_mib: self.memory,
+            backend: self.backend,
+            kernel: self.guest,
+            name: self.name,
+            fio: self.fio,
+            timeout: Duration::from_secs(self.timeout),
+            words: self.words,
+            verbose,
+        };
+        if self.dry_run {
+            println!("{}", run::dry_run(&plan)?);
+            return Ok(0);
+        }
+        // Under -v the guest's lines are in the merged stream already.
+        let show = |text: &str| {
+            if !verbose {
+                print(text)
+            }
+        };
+        run::run(&plan, &Progress::new(verbose), show)
+    }
+}
+
+fn print(text: &str) {
+    let mut out = stdout();
+    // A closed pipe must not end the run: the status still counts.
+    let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+}
+
+/// `cargo xtask smoke`.
+#[derive(Args)]
+#[command(after_help = EXIT_CODES)]
+pub(crate) struct SmokeTask {
+    #[command(flatten)]
+    common: Common,
+    /// Print the QEMU line, start nothing
+    #[arg(short = 'N', long)]
+    dry_run: bool,
+    /// The kernel's command line
+    #[arg(last = true, value_name = "KERNEL COMMAND LINE")]
+    words: Vec<String>,
+}
+
+impl SmokeTask {
+    /// Runs the task; gives the kernel's exit status.
+    pub(crate) fn run(&self) -> Result<u8> {
+        let host = self.common.host();
+        setup::ensure(host)?;
+        let machine = smoke::prepare(host, &self.words)?;
+        if self.dry_run {
+            println!("{}", machine.command_line());
+            return Ok(0);
+        }
+        let status = smoke::run(host, &machine)?;
+        eprintln!("smoke: exit status {status}");
+        Ok(status)
+    }
+}
+
+/// `cargo xtask dom0`.
+#[derive(Args)]
+#[command(after_help = EXIT_CODES)]
+pub(crate) struct Dom0Task {
+    #[command(flatten)]
+    common: Common,
+    /// A file to have in Dom0: HOST_PATH or HOST_PATH:DOM0_PATH (else /lab/NAME)
+    #[arg(long, value_name = "FILE")]
+    put: Vec<String>,
+    /// An image that Dom0 sees as /dev/vda, the next as /dev/vdb …
+    #[arg(long, value_name = "IMAGE")]
+    disk: Vec<PathBuf>,
+    /// Bring Linux guests: /lab/vmlinux and /lab/linux.cpio
+    #[arg(long)]
+    linux: bool,
+    /// Bring fio
+    #[arg(long)]
+    fio: bool,
+    /// Bring QEMU's block backend
+    #[arg(long)]
+    qdisk: bool,
+    /// Seconds that the command may take
+    #[arg(long, default_value_t = 300, value_name = "SECONDS")]
+    timeout: u64,
+    /// The command, joined with spaces and given to a shell
+    #[arg(last = true, required = true, value_name = "COMMAND")]
+    command: Vec<String>,
+}
+
+impl Dom0Task {
+    /// Runs the task; gives the command's exit status.
+    pub(crate) fn run(self) -> Result<u8> {
+        let verbose = self.common.verbose;
+        setup::ensure(self.common.host())?;
+        let config = LabConfig {
+            memory_mib: if self.fio { 3072 } else { 2048 },
+            dom0_memory_mib: if self.fio { 1024 } else { 640 },
+            disks: self.disk.into_iter().map(HostDisk::new).collect(),
+            files: self.put.iter().map(|put| placed(put)).collect(),
+            linux_guest: self.linux,
+            fio: self.fio,
+            qdisk: self.qdisk,
+            name: "dom0".into(),
+            verbose,
+            ..LabConfig::default()
+        };
+        let progress = Progress::new(verbose);
+        let lab = Lab::boot_with(&config, &progress)?;
+        progress.finish();
+        eprintln!("logs: {}", lab.logs().display());
+        let output = lab.dom0_within(&self.command.join(" "), Duration::from_secs(self.timeout))?;
+        print(&output.text);
+        lab.power_off()?;
+        u8::try_from(output.status)
+            .map_err(|_| LabError::Failed(format!("exit status {} in Dom0", output.status)))
+    }
+}
+
+/// `HOST_PATH:DOM0_PATH`, or `HOST_PATH` for `/lab/NAME`.
+fn placed(put: &str) -> (PathBuf, String) {
+    match put.split_once(':') {
+        Some((from, to)) => (from.into(), to.to_owned()),
+        None => {
+            let from = PathBuf::from(put);
+            let name = from.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            (from, format!("{}/{name}", lab::DOM0_FOLDER))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_sound() {
+        use clap::CommandFactory;
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn a_bad_disk_is_a_usage_error() {
+        let words = ["cargo xtask", "run", "--disk", "format=qcow2,target=/a"];
+        let error = Cli::try_parse_from(words).err().unwrap();
+        assert_eq!(error.exit_code(), 2);
+    }
+
+    #[test]
+    fn a_file_without_a_place_goes_to_the_lab_folder() {
+        assert_eq!(placed("/x/blkback"), ("/x/blkback".into(), "/lab/blkback".into()));
+        assert_eq!(placed("a:/etc/b"), ("a".into(), "/etc/b".into()));
+    }
+}

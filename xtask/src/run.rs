@@ -1,0 +1,243 @@
+//! `cargo xtask run`: the lab with one guest, and the guest's own exit status.
+//!
+//! The way that tests, scripts and people drive a guest without knowing about QEMU or xl.
+
+use std::fs::{self, File, OpenOptions};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use crate::disk::{self, Contents, DiskSpec};
+use crate::error::{Context, LabError, Result};
+use crate::guest::{self, Backend, Guest};
+use crate::host::Host;
+use crate::lab::{self, DOM0_FOLDER, Lab, LabConfig};
+use crate::progress::Progress;
+use crate::qemu::HostDisk;
+use crate::{build, setup};
+
+/// Which kernel a guest runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum Kernel {
+    /// Ours.
+    Pvblk,
+    /// Linux, with a small root of its own.
+    Linux,
+}
+
+/// One guest, as asked for on the command line.
+#[derive(Debug, Clone)]
+pub struct Run {
+    /// Its disks, in order.
+    pub disks: Vec<DiskSpec>,
+    /// Its memory in MiB; unset takes what the kernel usually needs.
+    pub memory_mib: Option<u32>,
+    /// Who serves its disks.
+    pub backend: Backend,
+    /// Its kernel.
+    pub kernel: Kernel,
+    /// Its name.
+    pub name: String,
+    /// Bring fio to a Linux guest.
+    pub fio: bool,
+    /// How long the guest may run.
+    pub timeout: Duration,
+    /// Words for the kernel's command line; for Linux `run=SCRIPT`.
+    pub words: Vec<String>,
+    /// Show all consoles and commands.
+    pub verbose: bool,
+}
+
+/// The lab's own copy of what a run asked for: names given, scratch disks made.
+struct Plan {
+    config: LabConfig,
+    names: Vec<String>,
+    _scratch: Vec<ScratchFile>,
+}
+
+/// Boots, runs the guest, powers off; gives the guest's exit status. Its console goes to `show`.
+pub fn run(run: &Run, progress: &Progress, show: impl FnMut(&str)) -> Result<u8> {
+    let host = Host { verbose: run.verbose };
+    setup::ensure(host)?;
+    let files = programs(run, host)?;
+    progress.phase("built");
+    let plan = plan(run, files)?;
+    let lab = Lab::boot_with(&plan.config, progress)?;
+    let result = in_lab(run, &plan, &lab, progress, show);
+    eprintln!("logs: {}", lab.logs().display());
+    let status = result?;
+    lab.destroy(&run.name)?;
+    lab.power_off()?;
+    Ok(status)
+}
+
+/// The QEMU line that [`run`] would use.
+pub fn dry_run(run: &Run) -> Result<String> {
+    let images = lab::prepare(Host { verbose: run.verbose })?;
+    let plan = plan(run, Vec::new())?;
+    let scratch = std::env::temp_dir().join("pvblk");
+    Ok(lab::machine(&plan.config, &images, &scratch).command_line())
+}
+
+fn in_lab(
+    run: &Run,
+    plan: &Plan,
+    lab: &Lab,
+    progress: &Progress,
+    show: impl FnMut(&str),
+) -> Result<u8> {
+    let guest = guest(run, &plan.names)?;
+    if run.backend == Backend::Pvblk {
+        lab.start_blkback()?;
+    }
+    if run.kernel == Kernel::Linux {
+        lab.linux_job(&run.name, &guest::linux_script(&run.words)?, run.fio)?;
+    }
+    lab.create(&guest)?;
+    progress.phase("guest started");
+    progress.finish();
+    lab.wait_status(&run.name, run.timeout, show)
+}
+
+fn guest(run: &Run, names: &[String]) -> Result<Guest> {
+    let mut guest = match run.kernel {
+        Kernel::Pvblk => Guest::pvblk(&run.name, &guest::command_line(&run.words)),
+        Kernel::Linux => Guest::linux(&run.name),
+    };
+    if run.fio {
+        guest.memory_mib = 448;
+    }
+    guest.memory_mib = run.memory_mib.unwrap_or(guest.memory_mib);
+    for (place, (disk, name)) in run.disks.iter().zip(names).enumerate() {
+        guest = guest.disk(run.backend, &disk::dom0_device(place), name, disk.read_only);
+    }
+    Ok(guest)
+}
+
+/// The programs that Dom0 needs for this run, built.
+fn programs(run: &Run, host: Host) -> Result<Vec<(PathBuf, String)>> {
+    let mut files = Vec::new();
+    if run.kernel == Kernel::Pvblk {
+        files.push((build::guest_kernel(host)?, format!("{DOM0_FOLDER}/pvblk")));
+    }
+    if run.backend == Backend::Pvblk {
+        files.push((build::blkback(host)?, format!("{DOM0_FOLDER}/blkback")));
+    }
+    Ok(files)
+}
+
+fn plan(run: &Run, files: Vec<(PathBuf, String)>) -> Result<Plan> {
+    check_name(&run.name)?;
+    let names = disk::name_disks(&run.disks).map_err(LabError::Usage)?;
+    let mut scratch = Vec::new();
+    let mut disks = Vec::new();
+    for spec in &run.disks {
+        let path = match &spec.contents {
+            Contents::File(path) => checked(path, spec.read_only)?,
+            Contents::Scratch(bytes) => {
+                let file = ScratchFile::new(*bytes)?;
+                let path = file.path.clone();
+                scratch.push(file);
+                path
+            }
+        };
+        disks.push(HostDisk { path, read_only: spec.read_only });
+    }
+    let linux = run.kernel == Kernel::Linux;
+    let config = LabConfig {
+        memory_mib: if run.fio { 3072 } else { 2048 },
+        disks,
+        files,
+        linux_guest: linux,
+        fio: linux && run.fio,
+        qdisk: run.backend == Backend::Qdisk,
+        name: "run".into(),
+        verbose: run.verbose,
+        ..LabConfig::default()
+    };
+    Ok(Plan { config, names, _scratch: scratch })
+}
+
+/// Refuses a name that xl or a path in Dom0 would misread.
+fn check_name(name: &str) -> Result<()> {
+    let fits = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
+    if !name.is_empty() && name.len() <= 32 && name.chars().all(fits) {
+        return Ok(());
+    }
+    Err(LabError::Usage(format!("name {name:?} is not 1 to 32 letters, digits, - or _")))
+}
+
+/// Refuses, before anything is started, an image that cannot be a disk.
+fn checked(path: &Path, read_only: bool) -> Result<PathBuf> {
+    let refuse = |why: &str| Err(LabError::Usage(format!("{}: {why}", path.display())));
+    let Ok(metadata) = fs::metadata(path) else {
+        return refuse("no such image; make one: truncate -s 64M FILE");
+    };
+    if metadata.is_dir() {
+        return refuse("a folder, not a disk image");
+    }
+    if metadata.len() < 512 || metadata.len() % 512 != 0 {
+        return refuse("not a whole number of 512-byte sectors");
+    }
+    if OpenOptions::new().read(true).write(!read_only).open(path).is_err() {
+        return refuse("not writable; add access=ro or change its permissions");
+    }
+    path.canonicalize().context(|| format!("finding {}", path.display()))
+}
+
+/// A new image of zeros in the temporary folder, removed when dropped.
+#[derive(Debug)]
+pub struct ScratchFile {
+    /// Where it is.
+    pub path: PathBuf,
+}
+
+impl ScratchFile {
+    /// Makes one of so many bytes; they take no room until they are written.
+    pub fn new(bytes: u64) -> Result<Self> {
+        let path = std::env::temp_dir().join(lab::own_name("pvblk-disk"));
+        let file = File::create(&path).context(|| format!("making {}", path.display()))?;
+        let scratch = Self { path };
+        file.set_len(bytes).context(|| format!("making a disk of {bytes} bytes"))?;
+        Ok(scratch)
+    }
+}
+
+impl Drop for ScratchFile {
+    fn drop(&mut self) {
+        // A leftover in the temporary folder is not worth an error.
+        let _ = fs::remove_file(&self.path);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_image_that_cannot_be_a_disk_is_refused_before_anything_starts() {
+        let ragged = ScratchFile::new(513).unwrap();
+        let empty = ScratchFile::new(0).unwrap();
+        let folder = std::env::temp_dir();
+        let none = folder.join("no-such-image-here");
+        for (path, reason) in [
+            (none.as_path(), "no such image"),
+            (folder.as_path(), "a folder"),
+            (ragged.path.as_path(), "whole number"),
+            (empty.path.as_path(), "whole number"),
+        ] {
+            let error = checked(path, false).unwrap_err();
+            assert_eq!(error.code(), 2);
+            assert!(error.to_string().contains(reason), "{error}");
+        }
+        let one_sector = ScratchFile::new(512).unwrap();
+        assert!(checked(&one_sector.path, false).is_ok());
+    }
+
+    #[test]
+    fn a_name_is_a_plain_word() {
+        assert!(check_name("guest-1_a").is_ok());
+        for name in ["", "a b", "a;reboot", &"x".repeat(33)] {
+            assert!(check_name(name).is_err(), "{name:?}");
+        }
+    }
+}
