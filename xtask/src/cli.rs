@@ -232,8 +232,6 @@ impl Dom0Task {
         let verbose = self.common.verbose;
         setup::ensure(self.common.host())?;
         let config = LabConfig {
-            memory_mib: if self.fio { 3072 } else { 2048 },
-            dom0_memory_mib: if self.fio { 1024 } else { 640 },
             disks: self.disk.into_iter().map(HostDisk::new).collect(),
             files: self.put.iter().map(|put| placed(put)).collect(),
             linux_guest: self.linux,

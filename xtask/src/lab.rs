@@ -34,10 +34,8 @@ pub const COMMAND_TIMEOUT: Duration = Duration::from_secs(180);
 /// What a lab shall be. [`LabConfig::default`] suits a guest or two.
 #[derive(Debug, Clone)]
 pub struct LabConfig {
-    /// Memory of the machine, in MiB.
-    pub memory_mib: u32,
-    /// Of it, memory of Dom0, in MiB; its root file system lives there too.
-    pub dom0_memory_mib: u32,
+    /// Memory for guests, in MiB. Dom0 gets what its root needs, on top of it.
+    pub guests_memory_mib: u32,
     /// CPUs of the machine. Dom0 has the first one for itself.
     pub cpus: u32,
     /// Files of the host that Dom0 sees as `/dev/vda`, `/dev/vdb`, …
@@ -46,7 +44,7 @@ pub struct LabConfig {
     pub files: Vec<(PathBuf, String)>,
     /// Bring `/lab/vmlinux` and `/lab/linux.cpio`, to start Linux guests.
     pub linux_guest: bool,
-    /// Bring fio: in Dom0, and as `/lab/fio.cpio` for Linux guests.
+    /// Bring fio: for Linux guests if there are any (`/lab/fio.cpio`), else in Dom0.
     pub fio: bool,
     /// Bring QEMU's block backend to Dom0.
     pub qdisk: bool,
@@ -65,8 +63,7 @@ pub struct LabConfig {
 impl Default for LabConfig {
     fn default() -> Self {
         Self {
-            memory_mib: 2048,
-            dom0_memory_mib: 640,
+            guests_memory_mib: 1024,
             cpus: 2,
             disks: Vec::new(),
             files: Vec::new(),
@@ -167,11 +164,20 @@ impl Shared {
     }
 }
 
+/// What Xen keeps for itself.
+const XEN_MEMORY_MIB: u32 = 192;
+
+/// Memory of Dom0 for a root of this size: it is held twice while it is unpacked, a file system in
+/// memory may take half of all, and guests' ramdisks are put together beside it.
+fn dom0_memory_mib(root_mib: u32) -> u32 {
+    448 + 3 * root_mib
+}
+
 /// The QEMU that a configuration asks for; `scratch` holds what is made for this boot only.
-pub fn machine(config: &LabConfig, images: &Images, scratch: &Path) -> Machine {
-    let dom0 = config.dom0_memory_mib;
+pub fn machine(config: &LabConfig, images: &Images, scratch: &Path, root_mib: u32) -> Machine {
+    let dom0 = dom0_memory_mib(root_mib);
     Machine {
-        memory_mib: config.memory_mib,
+        memory_mib: dom0 + config.guests_memory_mib + XEN_MEMORY_MIB,
         cpus: config.cpus,
         xen: images.xen(),
         xen_arguments: format!(
@@ -200,8 +206,8 @@ impl Lab {
         let images = prepare(host)?;
         let agent = build::agent(host)?;
         let scratch = new_scratch()?;
-        let machine = machine(config, &images, &scratch);
         let root = root(config, &images, &agent)?;
+        let machine = machine(config, &images, &scratch, mebibytes(root.len()));
         let root_path = scratch.join("root.cpio");
         fs::write(&root_path, root).context(|| format!("writing {}", root_path.display()))?;
         let logs = new_logs(&config.name)?;
@@ -539,6 +545,10 @@ pub fn prepare(host: Host) -> Result<Images> {
     images::ensure(host, &pool)
 }
 
+fn mebibytes(bytes: usize) -> u32 {
+    u32::try_from(bytes.div_ceil(1 << 20)).unwrap_or(u32::MAX)
+}
+
 /// Dom0's root for this boot: the archive of the cache, and one with what the configuration adds.
 fn root(config: &LabConfig, images: &Images, agent: &Path) -> Result<Vec<u8>> {
     let read = |path: &Path| fs::read(path).context(|| format!("reading {}", path.display()));
@@ -552,12 +562,10 @@ fn root(config: &LabConfig, images: &Images, agent: &Path) -> Result<Vec<u8>> {
         more.program(to, read(from)?);
     }
     let mut root = read(&images.dom0_root())?;
-    if config.fio {
-        let fio = read(&images.fio())?;
-        root.extend_from_slice(&fio);
-        if config.linux_guest {
-            more.file("lab/fio.cpio", fio);
-        }
+    if config.fio && config.linux_guest {
+        more.file("lab/fio.cpio", read(&images.fio())?);
+    } else if config.fio {
+        root.extend_from_slice(&read(&images.fio())?);
     }
     if config.qdisk {
         root.extend_from_slice(&read(&images.qemu())?);

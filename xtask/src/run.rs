@@ -70,12 +70,15 @@ pub fn run(run: &Run, progress: &Progress, show: impl FnMut(&str)) -> Result<u8>
     Ok(status)
 }
 
+/// The size of Dom0's root that a dry run takes for granted; making it is not worth the time.
+const TYPICAL_ROOT_MIB: u32 = 32;
+
 /// The QEMU line that [`run`] would use.
 pub fn dry_run(run: &Run) -> Result<String> {
     let images = lab::prepare(Host { verbose: run.verbose })?;
     let plan = plan(run, Vec::new())?;
     let scratch = std::env::temp_dir().join("pvblk");
-    Ok(lab::machine(&plan.config, &images, &scratch).command_line())
+    Ok(lab::machine(&plan.config, &images, &scratch, TYPICAL_ROOT_MIB).command_line())
 }
 
 fn in_lab(
@@ -144,7 +147,6 @@ fn plan(run: &Run, files: Vec<(PathBuf, String)>) -> Result<Plan> {
     }
     let linux = run.kernel == Kernel::Linux;
     let config = LabConfig {
-        memory_mib: if run.fio { 3072 } else { 2048 },
         disks,
         files,
         linux_guest: linux,
