@@ -3,7 +3,7 @@
 //! * [`abi`]: layouts and numbers of `xen/include/public/`, each checked against a C compiler;
 //! * [`Grants`], [`Maps`], [`Events`], [`Store`]: the seam. Hypercalls implement it in the guest
 //!   kernel, device nodes in the backend, one process with several domains in the simulator;
-//! * `store`: a xenstore client that does no input or output itself.
+//! * [`store`]: a xenstore client that does no input or output itself.
 //!
 //! Nothing here makes a hypercall, touches a device, or reads a clock.
 #![no_std]
@@ -16,6 +16,7 @@ extern crate std;
 pub mod abi;
 mod ids;
 mod seam;
+pub mod store;
 mod xenbus;
 
 pub use ids::{DomainId, GrantRef, Mfn, Pfn, Port};
