@@ -1,0 +1,109 @@
+//! Granted pages that stay mapped because both sides agreed that they may.
+//!
+//! Keyed by grant reference, bounded by what an honest front can have in flight, least recently
+//! used goes first. Pages that were mapped by one call are unmapped together (the kernel knows
+//! them as one range), so whole groups come and go. It must never give out a page under another
+//! reference than the one that it was mapped by.
+
+use std::collections::HashMap;
+
+use xen::GrantRef;
+
+/// Pages that were mapped by one call.
+#[derive(Debug)]
+struct Group {
+    members: Vec<GrantRef>,
+    last_used: u64,
+}
+
+/// Mapped pages by grant reference.
+#[derive(Debug)]
+pub(super) struct Cache<P> {
+    pages: HashMap<GrantRef, (P, u64)>,
+    groups: HashMap<u64, Group>,
+    pages_max: usize,
+    now: u64,
+    next_group: u64,
+}
+
+impl<P: Clone> Cache<P> {
+    pub(super) fn new(pages_max: usize) -> Self {
+        Self { pages: HashMap::new(), groups: HashMap::new(), pages_max, now: 0, next_group: 0 }
+    }
+
+    /// A new turn begins: what is used from now on is younger than all before.
+    pub(super) fn tick(&mut self) {
+        self.now += 1;
+    }
+
+    /// Marks a page as used and tells whether it is here.
+    pub(super) fn touch(&mut self, reference: GrantRef) -> bool {
+        let Some((_, group)) = self.pages.get(&reference) else { return false };
+        if let Some(group) = self.groups.get_mut(group) {
+            group.last_used = self.now;
+        }
+        true
+    }
+
+    /// The page of a reference.
+    pub(super) fn get(&self, reference: GrantRef) -> Option<P> {
+        self.pages.get(&reference).map(|(page, _)| page.clone())
+    }
+
+    /// Keeps pages that were mapped together. None of the references is here already.
+    pub(super) fn insert(&mut self, members: &[GrantRef], pages: Vec<P>) {
+        let number = self.next_group;
+        self.next_group += 1;
+        for (&reference, page) in members.iter().zip(pages) {
+            self.pages.insert(reference, (page, number));
+        }
+        self.groups.insert(number, Group { members: members.to_vec(), last_used: self.now });
+    }
+
+    /// Lets go of the least recently used groups until there is room for `count` more pages, but
+    /// of none that was used in this turn. A page still used by a job stays mapped until that ends.
+    pub(super) fn make_room(&mut self, count: usize) {
+        while self.pages.len() + count > self.pages_max {
+            let idle = self.groups.iter().filter(|(_, group)| group.last_used < self.now);
+            let Some((&oldest, _)) = idle.min_by_key(|(_, group)| group.last_used) else { return };
+            let Some(group) = self.groups.remove(&oldest) else { return };
+            for reference in group.members {
+                self.pages.remove(&reference);
+            }
+        }
+    }
+
+    #[cfg(test)]
+    pub(super) fn len(&self) -> usize {
+        self.pages.len()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refs(numbers: &[u32]) -> Vec<GrantRef> {
+        numbers.iter().copied().map(GrantRef).collect()
+    }
+
+    #[test]
+    fn the_least_recently_used_group_makes_room_and_one_in_use_never_does() {
+        let mut cache = Cache::new(4);
+        cache.tick();
+        cache.insert(&refs(&[1, 2]), vec!["a", "b"]);
+        cache.tick();
+        cache.insert(&refs(&[3, 4]), vec!["c", "d"]);
+        cache.tick();
+        assert!(cache.touch(GrantRef(1)));
+        cache.make_room(2);
+        assert_eq!(cache.get(GrantRef(1)), Some("a"));
+        assert_eq!(cache.get(GrantRef(3)), None);
+        cache.insert(&refs(&[5, 6]), vec!["e", "f"]);
+        cache.make_room(2);
+        assert_eq!(cache.len(), 4);
+        cache.tick();
+        cache.make_room(2);
+        assert_eq!(cache.len(), 2);
+    }
+}

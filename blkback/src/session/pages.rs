@@ -1,0 +1,240 @@
+//! From the grant references of a batch to memory that the disk can use.
+//!
+//! Two ways, decided once per connection. *Kept*: both sides agreed that grants stay, so pages are
+//! mapped once, in one call per batch, and found again by reference. *Copied*: the front takes its
+//! grants back after each request, so data goes through pages of our own, by one grant copy per
+//! batch and direction; nothing is mapped, so nothing can be left mapped. What one request's
+//! grants are worth never touches another request.
+
+use std::ops::Deref;
+use std::sync::Arc;
+
+use blkif::{Operation, Request, SEGMENTS_MAX};
+use ring::Page;
+use xen::{Access, Direction, DomainId, GrantCopy, GrantRef, Maps};
+
+use super::cache::Cache;
+use super::counters::Counters;
+use crate::disk::Extent;
+
+/// A page for the disk to work on.
+#[derive(Clone)]
+pub enum Buffer<P> {
+    /// The guest's own, mapped here.
+    Mapped(P),
+    /// One of ours, to be copied from or to the guest's.
+    Own(Arc<Page>),
+}
+
+impl<P: Deref<Target = Page>> Deref for Buffer<P> {
+    type Target = Page;
+
+    fn deref(&self) -> &Page {
+        match self {
+            Self::Mapped(page) => page,
+            Self::Own(page) => page,
+        }
+    }
+}
+
+/// The memory of one request; `None` if a grant of it cannot be used.
+pub(super) type Fetched<P> = Option<Vec<Extent<Buffer<P>>>>;
+
+/// Where the pages of requests come from.
+pub(super) struct Pages<M: Maps> {
+    maps: M,
+    peer: DomainId,
+    way: Way<M::Page>,
+    spare: Vec<Vec<Extent<Buffer<M::Page>>>>,
+    missing: Vec<GrantRef>,
+}
+
+enum Way<P> {
+    Kept(Cache<P>),
+    Copied(Vec<Arc<Page>>),
+}
+
+impl<M: Maps> Pages<M> {
+    /// `slots` is the number of requests that can be in flight.
+    pub(super) fn new(maps: M, peer: DomainId, persistent: bool, slots: u32) -> Self {
+        let way = if persistent {
+            Way::Kept(Cache::new(slots as usize * SEGMENTS_MAX))
+        } else {
+            Way::Copied(Vec::new())
+        };
+        Self { maps, peer, way, spare: Vec::new(), missing: Vec::new() }
+    }
+
+    /// Finds the memory of all requests of a batch, in their order, with the data of those that
+    /// write in it.
+    pub(super) fn fetch(
+        &mut self,
+        batch: &[Request],
+        fetched: &mut Vec<Fetched<M::Page>>,
+        counters: &mut Counters,
+    ) {
+        if matches!(self.way, Way::Kept(_)) {
+            self.map(batch, counters);
+            fetched.extend(batch.iter().map(|request| self.kept(request)));
+        } else {
+            fetched.extend(batch.iter().map(|request| Some(self.own(request))));
+            self.copy_in(batch, fetched, counters);
+        }
+    }
+
+    /// Maps what the batch needs and is not mapped: all in one call; if that is refused, request
+    /// by request, so that only the bad ones suffer.
+    fn map(&mut self, batch: &[Request], counters: &mut Counters) {
+        let Way::Kept(cache) = &mut self.way else { return };
+        cache.tick();
+        if self.map_missing(batch, counters) {
+            return;
+        }
+        for request in batch {
+            self.map_missing(std::slice::from_ref(request), counters);
+        }
+    }
+
+    fn map_missing(&mut self, batch: &[Request], counters: &mut Counters) -> bool {
+        let Way::Kept(cache) = &mut self.way else { return false };
+        let references = batch.iter().flat_map(|request| &request.segments).map(|it| it.reference);
+        self.missing.clear();
+        self.missing.extend(references.filter(|&reference| !cache.touch(reference)));
+        self.missing.sort_unstable();
+        self.missing.dedup();
+        if self.missing.is_empty() {
+            return true;
+        }
+        cache.make_room(self.missing.len());
+        counters.map_calls += 1;
+        match self.maps.map(self.peer, &self.missing, Access::Write) {
+            Ok(pages) => {
+                counters.pages_mapped += pages.len() as u64;
+                cache.insert(&self.missing, pages);
+                true
+            }
+            Err(_) => false,
+        }
+    }
+
+    fn kept(&mut self, request: &Request) -> Fetched<M::Page> {
+        let Way::Kept(cache) = &self.way else { return None };
+        let mut extents = self.spare.pop().unwrap_or_default();
+        for segment in &request.segments {
+            let page = Buffer::Mapped(cache.get(segment.reference)?);
+            extents.push(extent(page, segment.offset_bytes(), segment.length_bytes()));
+        }
+        Some(extents)
+    }
+
+    /// Pages of ours in the shape of the request's.
+    fn own(&mut self, request: &Request) -> Vec<Extent<Buffer<M::Page>>> {
+        let mut extents = self.spare.pop().unwrap_or_default();
+        let Way::Copied(pool) = &mut self.way else { return extents };
+        for segment in &request.segments {
+            let page = Buffer::Own(pool.pop().unwrap_or_default());
+            extents.push(extent(page, segment.offset_bytes(), segment.length_bytes()));
+        }
+        extents
+    }
+
+    /// Copies what is to be written. A request of which a part fails loses its memory.
+    fn copy_in(
+        &mut self,
+        batch: &[Request],
+        fetched: &mut [Fetched<M::Page>],
+        counters: &mut Counters,
+    ) {
+        let mut copies = Vec::new();
+        let mut owners = Vec::new();
+        for (at, (request, extents)) in batch.iter().zip(&*fetched).enumerate() {
+            if request.operation == Operation::Read {
+                continue;
+            }
+            let parts = copies_of(request, extents.iter().flatten(), Direction::FromPeer);
+            copies.extend(parts);
+            owners.resize(copies.len(), at);
+        }
+        let failed = self.copy(&mut copies, &owners, counters);
+        for at in failed {
+            if let Some(extents) = fetched[at].take() {
+                self.give_back(extents);
+            }
+        }
+    }
+
+    /// Copies what was read to the guest. Each item is a request and its memory; the places in
+    /// `reads` of those that failed are returned.
+    pub(super) fn copy_out(
+        &self,
+        reads: &[(&Request, &[Extent<Buffer<M::Page>>])],
+        counters: &mut Counters,
+    ) -> Vec<usize> {
+        if matches!(self.way, Way::Kept(_)) {
+            return Vec::new();
+        }
+        let mut copies = Vec::new();
+        let mut owners = Vec::new();
+        for (at, (request, extents)) in reads.iter().enumerate() {
+            copies.extend(copies_of(request, extents.iter(), Direction::ToPeer));
+            owners.resize(copies.len(), at);
+        }
+        self.copy(&mut copies, &owners, counters)
+    }
+
+    fn copy(
+        &self,
+        copies: &mut [GrantCopy<'_>],
+        owners: &[usize],
+        counters: &mut Counters,
+    ) -> Vec<usize> {
+        if copies.is_empty() {
+            return Vec::new();
+        }
+        counters.copy_calls += 1;
+        counters.copies += copies.len() as u64;
+        self.maps.copy(self.peer, copies);
+        let bad = copies.iter().zip(owners).filter(|(copy, _)| !copy.done);
+        let mut failed: Vec<usize> = bad.map(|(_, &owner)| owner).collect();
+        failed.dedup();
+        failed
+    }
+
+    /// An empty list for memory.
+    pub(super) fn list(&mut self) -> Vec<Extent<Buffer<M::Page>>> {
+        self.spare.pop().unwrap_or_default()
+    }
+
+    /// Takes memory back after use. A page that another job still uses is left to that.
+    pub(super) fn give_back(&mut self, mut extents: Vec<Extent<Buffer<M::Page>>>) {
+        for extent in extents.drain(..) {
+            if let (Way::Copied(pool), Buffer::Own(mut page)) = (&mut self.way, extent.page) {
+                if Arc::get_mut(&mut page).is_some() {
+                    pool.push(page);
+                }
+            }
+        }
+        self.spare.push(extents);
+    }
+}
+
+#[expect(clippy::cast_possible_truncation, reason = "blkif bounds both by the size of a page")]
+fn extent<B>(page: B, offset_bytes: usize, length_bytes: usize) -> Extent<B> {
+    Extent { page, offset_bytes: offset_bytes as u16, length_bytes: length_bytes as u16 }
+}
+
+/// One copy for each segment of a request.
+fn copies_of<'a, P: Deref<Target = Page> + 'a>(
+    request: &Request,
+    extents: impl Iterator<Item = &'a Extent<Buffer<P>>>,
+    direction: Direction,
+) -> impl Iterator<Item = GrantCopy<'a>> {
+    request.segments.iter().zip(extents).map(move |(segment, extent)| GrantCopy {
+        reference: segment.reference,
+        local: &extent.page,
+        offset_bytes: extent.offset_bytes,
+        length_bytes: extent.length_bytes,
+        direction,
+        done: false,
+    })
+}

@@ -1,0 +1,6 @@
+//! A session against a front in the same process, with fakes that do only what they are told.
+
+mod bench;
+mod hostile;
+mod order;
+mod service;
