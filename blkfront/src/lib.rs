@@ -1,2 +1,35 @@
 //! A disk, seen from the guest.
+//!
+//! * [`connect::step`]: the handshake with the back as a pure function;
+//! * [`Device`]: carries its steps out against xenstore, grants and events;
+//! * [`Disk`]: what a device becomes while it is connected: `submit`, `kick`, `poll`, `rest`;
+//! * [`Buffer`]: pages for one request, from a pool that is granted once and for the life of the
+//!   connection. A buffer moves in with its request and comes back with its completion.
+//!
+//! Nothing here waits or reads a clock. In steady state nothing allocates, takes a lock, or makes
+//! a grant: a request costs its words in the ring, and a batch at most one event.
 #![no_std]
+#![forbid(unsafe_code)]
+
+extern crate alloc;
+
+pub mod connect;
+mod counters;
+mod device;
+mod disk;
+mod inflight;
+mod lender;
+mod name;
+mod offered;
+mod pool;
+
+#[cfg(test)]
+mod fake;
+
+pub use counters::Counters;
+pub use device::{Device, DeviceError, Wishes};
+pub use disk::{Completion, Disk, Fault, Refused, SubmitError};
+pub use inflight::Tag;
+pub use lender::SetupError;
+pub use name::DiskName;
+pub use pool::{BUFFER_BYTES_MAX, Buffer, POOL_PAGES_MAX};

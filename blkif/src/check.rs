@@ -106,6 +106,10 @@ impl Raw {
             return Err(Reason::NotAgreed);
         }
         let sectors = match operation {
+            // Cannot come off the wire, where a discard has no room for segments.
+            Operation::Discard if !self.segments.is_empty() => {
+                return Err(Reason::TooManySegments);
+            }
             Operation::Discard => self.discard_sectors,
             _ => self.transfer_sectors(disk.unit())?,
         };

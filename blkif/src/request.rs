@@ -100,6 +100,21 @@ impl Raw {
     }
 }
 
+impl From<Request> for Raw {
+    /// What the other side will find: a front can hold its own requests against the same rules.
+    fn from(request: Request) -> Self {
+        let discard = request.operation == Operation::Discard;
+        Self {
+            operation: request.operation.wire(),
+            count: u8::try_from(request.segments.len()).unwrap_or(u8::MAX),
+            id: request.id,
+            sector: request.sector,
+            discard_sectors: if discard { request.sectors } else { 0 },
+            segments: request.segments,
+        }
+    }
+}
+
 /// The next word. A slot is as long as its ABI's longest request, so there is one.
 fn word<M: Memory + ?Sized>(reader: &mut Reader<'_, M>) -> u32 {
     reader.word().unwrap_or_default()
@@ -189,6 +204,7 @@ mod tests {
             let raw = parsed(abi, &words(&bytes));
             assert_eq!((raw.operation, raw.count, raw.id), (5, 0, ID));
             assert_eq!((raw.sector, raw.discard_sectors, raw.segments.len()), (1, SECTOR, 0));
+            assert_eq!(raw, Raw::from(request.clone()));
         }
     }
 
@@ -203,6 +219,7 @@ mod tests {
                 assert_eq!(usize::from(raw.count), count);
                 assert_eq!((raw.operation, raw.id, raw.sector), (0, ID, SECTOR));
                 assert_eq!(raw.segments, sent.segments);
+                assert_eq!(raw, Raw::from(sent.clone()));
                 assert_eq!(sent.sectors, 8 * u64::try_from(count).unwrap());
             }
         }

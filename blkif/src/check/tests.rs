@@ -42,7 +42,8 @@ fn reason(raw: Raw, disk: &Geometry, agreed: &Agreed) -> Option<Reason> {
 #[test]
 fn of_256_operations_four_are_done_and_the_others_are_not_supported() {
     for operation in 0..=u8::MAX {
-        let request = Raw { discard_sectors: 8, ..raw(operation, 0, 1) };
+        let pages = u8::from(operation != 5);
+        let request = Raw { discard_sectors: 8, ..raw(operation, 0, pages) };
         let answer = request.check(&disk(8), &all());
         match operation {
             0 | 1 | 3 | 5 => assert_eq!(answer.unwrap().operation.wire(), operation),
@@ -164,6 +165,12 @@ fn a_discard_of_nothing_is_an_error_and_its_flags_are_passed_over() {
     assert_eq!(reason(discard(0, 0), &disk(8), &all()), Some(Reason::Empty));
     let secure = Raw { count: 1, ..discard(0, 8) };
     assert_eq!(reason(secure, &disk(8), &all()), None);
+}
+
+#[test]
+fn a_discard_that_carries_segments_is_no_discard() {
+    let request = Request::transfer(7, Operation::Discard, 0, raw(1, 0, 1).segments);
+    assert_eq!(reason(request.into(), &disk(8), &all()), Some(Reason::TooManySegments));
 }
 
 /// Sebastiano Vigna's `SplitMix64`.

@@ -1,0 +1,20 @@
+//! What a disk counts about itself.
+
+/// Events of one disk since it was connected. All counts wrap after 2^64.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counters {
+    /// Requests put.
+    pub requests: u64,
+    /// Responses taken.
+    pub responses: u64,
+    /// Times that one or more new requests were made visible together.
+    pub batches: u64,
+    /// Times that one or more responses were taken together.
+    pub response_batches: u64,
+    /// Events sent to the back.
+    pub notifications_sent: u64,
+    /// Events that came from the back.
+    pub notifications_received: u64,
+    /// Responses that said anything but "done".
+    pub errors: u64,
+}
