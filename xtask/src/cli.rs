@@ -39,6 +39,8 @@ pub(crate) enum Task {
     Build(BuildTask),
     /// Boot the lab with one guest and return the guest's exit status
     Run(RunTask),
+    /// Talk to a guest on its console (Ctrl-] leaves)
+    Shell(ShellTask),
     /// Boot our kernel alone on Xen, without Linux and disks (seconds)
     Smoke(SmokeTask),
     /// Boot the lab and run a shell command in Dom0
@@ -96,10 +98,9 @@ impl BuildTask {
     }
 }
 
-/// `cargo xtask run`.
+/// What `run` and `shell` say of their guest.
 #[derive(Args)]
-#[command(after_help = EXIT_CODES)]
-pub(crate) struct RunTask {
+struct GuestOptions {
     #[command(flatten)]
     common: Common,
     /// Print the QEMU line, start nothing
@@ -132,11 +133,9 @@ pub(crate) struct RunTask {
     words: Vec<String>,
 }
 
-impl RunTask {
-    /// Runs the task; gives the guest's exit status.
-    pub(crate) fn run(self) -> Result<u8> {
-        let verbose = self.common.verbose;
-        let plan = Run {
+impl GuestOptions {
+    fn plan(self) -> Run {
+        Run {
             disks: self.disk,
             memory_mib: self.memory,
             backend: self.backend,
@@ -145,19 +144,55 @@ impl RunTask {
             fio: self.fio,
             timeout: Duration::from_secs(self.timeout),
             words: self.words,
-            verbose,
-        };
-        if self.dry_run {
+            verbose: self.common.verbose,
+        }
+    }
+
+    fn run(self, task: impl FnOnce(&Run, &Progress) -> Result<u8>) -> Result<u8> {
+        let dry_run = self.dry_run;
+        let plan = self.plan();
+        if dry_run {
             println!("{}", run::dry_run(&plan)?);
             return Ok(0);
         }
+        task(&plan, &Progress::new(plan.verbose))
+    }
+}
+
+/// `cargo xtask run`.
+#[derive(Args)]
+#[command(after_help = EXIT_CODES)]
+pub(crate) struct RunTask {
+    #[command(flatten)]
+    guest: GuestOptions,
+}
+
+impl RunTask {
+    /// Runs the task; gives the guest's exit status.
+    pub(crate) fn run(self) -> Result<u8> {
         // Under -v the guest's lines are in the merged stream already.
+        let quiet = self.guest.common.verbose;
         let show = |text: &str| {
-            if !verbose {
+            if !quiet {
                 print(text)
             }
         };
-        run::run(&plan, &Progress::new(verbose), show)
+        self.guest.run(|plan, progress| run::run(plan, progress, show))
+    }
+}
+
+/// `cargo xtask shell`.
+#[derive(Args)]
+#[command(after_help = EXIT_CODES)]
+pub(crate) struct ShellTask {
+    #[command(flatten)]
+    guest: GuestOptions,
+}
+
+impl ShellTask {
+    /// Runs the task; gives the guest's exit status.
+    pub(crate) fn run(self) -> Result<u8> {
+        self.guest.run(run::shell)
     }
 }
 

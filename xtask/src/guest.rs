@@ -137,7 +137,12 @@ impl Lab {
     /// Creates a guest, attaches its disks and lets it run.
     pub fn create(&self, guest: &Guest) -> Result<()> {
         self.create_paused(guest)?;
-        self.dom0(&format!("xl unpause {}", guest.name))?.ok().map(drop)
+        self.unpause(&guest.name)
+    }
+
+    /// Lets a paused guest run.
+    pub fn unpause(&self, guest: &str) -> Result<()> {
+        self.dom0(&format!("xl unpause {guest}"))?.ok().map(drop)
     }
 
     /// Creates a guest with its disks, paused.

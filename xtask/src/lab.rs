@@ -120,7 +120,7 @@ pub struct Job(u32);
 /// A booted lab.
 #[derive(Debug)]
 pub struct Lab {
-    qemu: Qemu,
+    qemu: Mutex<Qemu>,
     shared: Arc<Shared>,
     orders: Mutex<UnixStream>,
     next_job: AtomicU32,
@@ -223,7 +223,7 @@ impl Lab {
         let port = connect(&scratch.join("port"), &complaints)?;
         read_reports(shared.clone(), port.try_clone().context(|| "the agent's port".into())?);
         let lab = Lab {
-            qemu,
+            qemu: Mutex::new(qemu),
             shared,
             orders: Mutex::new(port),
             next_job: AtomicU32::new(1),
@@ -360,6 +360,11 @@ impl Lab {
         })
     }
 
+    /// How a guest has ended, if it has.
+    pub fn ended(&self, guest: &str) -> Option<GuestEnd> {
+        self.shared.lock().logs.get(&xl_log(guest)).and_then(|log| end_of(log))
+    }
+
     /// Forgets what a guest of this name has printed and how it ended: call it before making a guest
     /// of the same name again.
     pub fn forget(&self, guest: &str) {
@@ -375,11 +380,12 @@ impl Lab {
     }
 
     /// Powers the machine off cleanly and waits until QEMU has ended: all disk images are final.
-    pub fn power_off(mut self) -> Result<()> {
+    pub fn power_off(self) -> Result<()> {
         self.start("sync; poweroff -f")?;
         let limit = Instant::now() + Duration::from_secs(60);
+        let mut qemu = self.qemu.lock().unwrap_or_else(PoisonError::into_inner);
         while Instant::now() < limit {
-            if let Some(status) = self.qemu.wait(Duration::from_millis(100)) {
+            if let Some(status) = qemu.wait(Duration::from_millis(100)) {
                 return if status.success() {
                     Ok(())
                 } else {

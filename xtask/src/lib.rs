@@ -40,4 +40,6 @@ pub mod run;
 #[cfg(feature = "host")]
 pub mod setup;
 #[cfg(feature = "host")]
+pub mod shell;
+#[cfg(feature = "host")]
 pub mod smoke;

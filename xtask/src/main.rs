@@ -19,6 +19,7 @@ fn main() -> ExitCode {
         Task::Setup(task) => task.run(),
         Task::Build(task) => task.run(),
         Task::Run(task) => task.run(),
+        Task::Shell(task) => task.run(),
         Task::Smoke(task) => task.run(),
         Task::Dom0(task) => task.run(),
     };

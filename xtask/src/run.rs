@@ -13,6 +13,7 @@ use crate::host::Host;
 use crate::lab::{self, DOM0_FOLDER, Lab, LabConfig};
 use crate::progress::Progress;
 use crate::qemu::HostDisk;
+use crate::shell::{self, Left};
 use crate::{build, setup};
 
 /// Which kernel a guest runs.
@@ -56,13 +57,44 @@ struct Plan {
 
 /// Boots, runs the guest, powers off; gives the guest's exit status. Its console goes to `show`.
 pub fn run(run: &Run, progress: &Progress, show: impl FnMut(&str)) -> Result<u8> {
+    with_guest(run, progress, |lab, name| {
+        lab.unpause(name)?;
+        lab.wait_status(name, run.timeout, show)
+    })
+}
+
+/// Boots, joins this terminal with the guest's console, powers off; gives the guest's exit status,
+/// or 0 when the user left it running.
+pub fn shell(run: &Run, progress: &Progress) -> Result<u8> {
+    with_guest(run, progress, |lab, name| {
+        // `xl console` takes keys only from a terminal; the program behind it can be told to.
+        let open = format!("exec xenconsole --interactive --type pv $(xl domid {name})");
+        let console = lab.start_with_input(&open)?;
+        lab.unpause(name)?;
+        match shell::session(lab, name, console)? {
+            Left::ByKey => Ok(0),
+            Left::ByGuest => lab.wait_status(name, run.timeout, |_| {}),
+        }
+    })
+}
+
+/// Boots a lab with the guest created and paused, does something with it, and powers off.
+fn with_guest(
+    run: &Run,
+    progress: &Progress,
+    job: impl FnOnce(&Lab, &str) -> Result<u8>,
+) -> Result<u8> {
     let host = Host { verbose: run.verbose };
     setup::ensure(host)?;
     let files = programs(run, host)?;
     progress.phase("built");
     let plan = plan(run, files)?;
     let lab = Lab::boot_with(&plan.config, progress)?;
-    let result = in_lab(run, &plan, &lab, progress, show);
+    let result = prepare_guest(run, &plan, &lab).and_then(|()| {
+        progress.phase("guest created");
+        progress.finish();
+        job(&lab, &run.name)
+    });
     eprintln!("logs: {}", lab.logs().display());
     let status = result?;
     lab.destroy(&run.name)?;
@@ -81,13 +113,7 @@ pub fn dry_run(run: &Run) -> Result<String> {
     Ok(lab::machine(&plan.config, &images, &scratch, TYPICAL_ROOT_MIB).command_line())
 }
 
-fn in_lab(
-    run: &Run,
-    plan: &Plan,
-    lab: &Lab,
-    progress: &Progress,
-    show: impl FnMut(&str),
-) -> Result<u8> {
+fn prepare_guest(run: &Run, plan: &Plan, lab: &Lab) -> Result<()> {
     let guest = guest(run, &plan.names)?;
     if run.backend == Backend::Pvblk {
         lab.start_blkback()?;
@@ -95,10 +121,7 @@ fn in_lab(
     if run.kernel == Kernel::Linux {
         lab.linux_job(&run.name, &guest::linux_script(&run.words)?, run.fio)?;
     }
-    lab.create(&guest)?;
-    progress.phase("guest started");
-    progress.finish();
-    lab.wait_status(&run.name, run.timeout, show)
+    lab.create_paused(&guest)
 }
 
 fn guest(run: &Run, names: &[String]) -> Result<Guest> {
