@@ -72,8 +72,7 @@ impl<M: Memory> Sender<M> {
     /// [`Broken`] if the peer claims to have read more than was written.
     pub fn send(&mut self, bytes: &[u8]) -> Result<usize, Broken> {
         let size = self.area.size_bytes;
-        let read = Index::new(self.memory.word(self.area.consumer).load(Ordering::Acquire));
-        let unread = bounded(self.sent, read, size)?;
+        let unread = self.unread()?;
         let count = bytes.len().min((size - unread) as usize);
         // The peer's reads of the old bytes come before our overwriting them; partner: the
         // release of the consumer index in `receive`.
@@ -84,6 +83,18 @@ impl<M: Memory> Sender<M> {
         // The peer, woken by the notification that follows, must see the index.
         fence(Ordering::SeqCst);
         Ok(count)
+    }
+
+    /// How many bytes the peer has not read yet.
+    ///
+    /// # Errors
+    /// As [`send`](Self::send).
+    pub fn unread(&self) -> Result<u32, Broken> {
+        let read = Index::new(self.memory.word(self.area.consumer).load(Ordering::Acquire));
+        let size = self.area.size_bytes;
+        // The peer has read at least up to a ring's length behind us, and at most up to us.
+        let farthest = self.sent.after(size.wrapping_neg());
+        Ok(size - bounded(read, farthest, size)?)
     }
 
     /// Stores one byte. Its neighbours in the word are ours too: bytes that we sent, or free room.

@@ -1,0 +1,62 @@
+//! From the first instruction to the first command.
+//!
+//! The order is forced: the console first, so that whatever goes wrong can be told; then memory,
+//! on which everything else stands; then time and events; then what needs them.
+
+use core::sync::atomic::AtomicU8;
+
+use xen::abi::ShutdownReason;
+use xen::store::Connection;
+
+use crate::arch::{self, ConsoleWire, MemoryError, Start};
+use crate::command_line::CommandLine;
+use crate::console::{self, Keyboard};
+use crate::events::Channels;
+use crate::grants::GrantTable;
+use crate::kernel::{Kernel, Status, farewell};
+use crate::store::StoreWire;
+use crate::timeline::Timeline;
+use crate::{commands, crash, println};
+
+/// Brings the kernel up and runs the commands.
+pub(crate) fn boot(start: Start) -> ! {
+    console::open_output(&start.console());
+    crash::report_to(start.console());
+    let timeline = Timeline::new(start.entry_tsc);
+    if let Err(error) = arch::take_over(&start) {
+        refuse(&start, error);
+    }
+    timeline.mark("memory", arch::tsc());
+    let events = Channels::open().expect("every domain has a timer");
+    let grants = GrantTable::open().expect("every domain has a grant table");
+    let store =
+        start.store().map(|(page, port)| Connection::new(StoreWire::open(page, port, events)));
+    let command_line = CommandLine::parse(start.command_line()).unwrap_or_else(|error| {
+        println!("pvblk: kernel command line: {error}");
+        farewell(Status::USAGE, ending(&start))
+    });
+    let keyboard = Keyboard::open(&start.console());
+    let status = AtomicU8::new(Status::OKAY.0);
+    let kernel = Kernel { command_line, keyboard, events, grants, store, timeline, status };
+    kernel.mark("ready");
+    println!("pvblk {}: {}", env!("CARGO_PKG_VERSION"), kernel.memory());
+    commands::run(&kernel, start.is_initial_domain())
+}
+
+/// Ends a domain whose memory does not do, with one line that says why.
+fn refuse(start: &Start, error: MemoryError) -> ! {
+    println!("pvblk: {error}");
+    match error {
+        MemoryError::TooLittle(..) => farewell(Status::ENVIRONMENT, ending(start)),
+        _ => farewell(Status::FAILED, ShutdownReason::Crash),
+    }
+}
+
+/// How a domain ends in good order. The initial domain takes the machine with it: a power-off
+/// only halts an emulated machine, a restart ends the emulator.
+pub(crate) fn ending(start: &Start) -> ShutdownReason {
+    match start.console() {
+        ConsoleWire::Hypervisor => ShutdownReason::Reboot,
+        ConsoleWire::Ring(..) => ShutdownReason::Poweroff,
+    }
+}

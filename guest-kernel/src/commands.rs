@@ -1,0 +1,150 @@
+//! What the console and the kernel command line can ask for: a table of commands, and the loops
+//! that look commands up in it.
+
+use alloc::string::String;
+use alloc::vec::Vec;
+
+use xen::abi::ShutdownReason;
+
+use crate::command_line::{commands, words};
+use crate::kernel::{Kernel, Status};
+use crate::{println, selfcheck};
+
+/// A command. It prints its own errors, one line each, and tells how it went.
+pub struct Command {
+    /// What is typed.
+    pub name: &'static str,
+    /// What follows the name, for `help`.
+    pub arguments: &'static str,
+    /// What it does, in one line.
+    pub about: &'static str,
+    /// Runs it with the words behind the name.
+    pub run: fn(&Kernel, &[String]) -> Status,
+}
+
+/// The commands of the kernel itself.
+pub const COMMANDS: &[Command] = &[
+    Command { name: "help", arguments: "", about: "lists the commands", run: help },
+    Command { name: "echo", arguments: "WORD…", about: "prints its words", run: echo },
+    Command { name: "memory", arguments: "", about: "tells how much memory there is", run: memory },
+    Command {
+        name: "timeline",
+        arguments: "",
+        about: "tells when what was reached",
+        run: timeline,
+    },
+    Command { name: "sleep", arguments: "MS", about: "waits for milliseconds", run: sleep },
+    Command { name: "selfcheck", arguments: "", about: "checks the kernel itself", run: check },
+    Command { name: "poweroff", arguments: "", about: "ends the guest", run: poweroff },
+    Command { name: "reboot", arguments: "", about: "restarts the guest", run: reboot },
+    Command {
+        name: "crash",
+        arguments: "[panic|fault|stack|heap]",
+        about: "ends the guest as a bug would",
+        run: crash,
+    },
+];
+
+/// Runs what the kernel command line says, then what is typed.
+pub(crate) fn run(kernel: &Kernel, initial_domain: bool) -> ! {
+    if initial_domain && kernel.command_line().value("run").is_none() {
+        kernel.note(selfcheck::run(kernel));
+        kernel.shutdown(ShutdownReason::Reboot);
+    }
+    for command in kernel.command_line().value("run").map(commands).unwrap_or_default() {
+        kernel.note(execute(kernel, command));
+    }
+    loop {
+        if let Some(line) = kernel.keyboard().read_line(kernel.events()) {
+            for command in commands(&line) {
+                execute(kernel, command);
+            }
+        }
+    }
+}
+
+/// Runs one command.
+pub fn execute(kernel: &Kernel, command: &str) -> Status {
+    let words = match words(command) {
+        Ok(words) => words,
+        Err(error) => {
+            println!("pvblk: {error}: {command}");
+            return Status::USAGE;
+        }
+    };
+    let Some((name, arguments)) = words.split_first() else { return Status::OKAY };
+    match COMMANDS.iter().find(|command| command.name == name) {
+        Some(command) => (command.run)(kernel, arguments),
+        None => {
+            println!("pvblk: no command {name:?}: try help");
+            Status::USAGE
+        }
+    }
+}
+
+fn help(_: &Kernel, _: &[String]) -> Status {
+    for command in COMMANDS {
+        println!("{:<10} {:<26} {}", command.name, command.arguments, command.about);
+    }
+    Status::OKAY
+}
+
+fn echo(_: &Kernel, words: &[String]) -> Status {
+    println!("{}", words.join(" "));
+    Status::OKAY
+}
+
+fn memory(kernel: &Kernel, _: &[String]) -> Status {
+    println!("{}", kernel.memory());
+    Status::OKAY
+}
+
+fn timeline(kernel: &Kernel, _: &[String]) -> Status {
+    match kernel.timeline() {
+        Some(report) => {
+            crate::print!("{report}");
+            Status::OKAY
+        }
+        None => Status::FAILED,
+    }
+}
+
+fn sleep(kernel: &Kernel, words: &[String]) -> Status {
+    let Some(ms) = words.first().and_then(|word| word.parse().ok()) else {
+        println!("sleep: how many milliseconds?");
+        return Status::USAGE;
+    };
+    kernel.events().sleep(core::time::Duration::from_millis(ms));
+    Status::OKAY
+}
+
+fn check(kernel: &Kernel, _: &[String]) -> Status {
+    selfcheck::run(kernel)
+}
+
+fn poweroff(kernel: &Kernel, _: &[String]) -> Status {
+    kernel.shutdown(ShutdownReason::Poweroff)
+}
+
+fn reboot(kernel: &Kernel, _: &[String]) -> Status {
+    kernel.shutdown(ShutdownReason::Reboot)
+}
+
+fn crash(kernel: &Kernel, words: &[String]) -> Status {
+    match words.first().map(String::as_str) {
+        None | Some("panic") => panic!("asked to"),
+        Some("fault") => crate::arch::fault(),
+        Some("stack") => println!("{}", selfcheck::overflow(0)),
+        Some("heap") => {
+            let mut all = Vec::new();
+            loop {
+                all.push(alloc::vec![0_u8; 1 << 20]);
+            }
+        }
+        Some(other) => {
+            println!("crash: no such kind: {other}");
+            return Status::USAGE;
+        }
+    }
+    kernel.shutdown(ShutdownReason::Crash)
+}

@@ -1,0 +1,160 @@
+//! What the kernel offers to its programs.
+
+use core::fmt;
+use core::sync::atomic::{AtomicU8, Ordering};
+use core::time::Duration;
+
+use xen::abi::{ShutdownReason, TimeSample};
+
+use crate::arch;
+use crate::command_line::CommandLine;
+use crate::console::{self, Keyboard};
+use crate::events::{Channels, Woken};
+use crate::grants::GrantTable;
+use crate::store::StoreConnection;
+use crate::time::{Instant, Monotonic};
+use crate::timeline::{Report, Timeline};
+
+/// How long the console's backend gets to read the last lines.
+const FAREWELL: Duration = Duration::from_secs(5);
+
+/// What a program says about its success, as the lab and the shell count: 0 is good.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Status(pub u8);
+
+impl Status {
+    /// It did what it was asked.
+    pub const OKAY: Self = Self(0);
+    /// It failed.
+    pub const FAILED: Self = Self(1);
+    /// It was asked for something that does not exist.
+    pub const USAGE: Self = Self(2);
+    /// Something that it needs is missing.
+    pub const ENVIRONMENT: Self = Self(3);
+    /// It was stopped by Ctrl-C.
+    pub const INTERRUPTED: Self = Self(130);
+}
+
+/// How much memory there is, in KiB.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Memory {
+    /// Of the domain.
+    pub total_kib: u64,
+    /// Mapped so far.
+    pub mapped_kib: u64,
+    /// Free, mapped or not.
+    pub free_kib: u64,
+}
+
+impl fmt::Display for Memory {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { total_kib, mapped_kib, free_kib } = self;
+        write!(f, "{total_kib} KiB, {free_kib} KiB free, {mapped_kib} KiB mapped")
+    }
+}
+
+fn sample() -> Option<TimeSample> {
+    arch::shared_info()?.vcpu_info[0].time.sample()
+}
+
+/// The system time; `None` before the kernel has taken over its memory.
+pub(crate) fn now() -> Option<Instant> {
+    static CLOCK: Monotonic = Monotonic::new();
+    let sample = sample()?;
+    Some(CLOCK.advance(sample.system_time_ns(arch::tsc())))
+}
+
+/// The machine as a program sees it. There is one, made by the boot code.
+#[derive(Debug)]
+pub struct Kernel {
+    pub(crate) command_line: CommandLine,
+    pub(crate) keyboard: Keyboard,
+    pub(crate) events: Channels,
+    pub(crate) grants: GrantTable,
+    pub(crate) store: Option<StoreConnection>,
+    pub(crate) timeline: Timeline,
+    pub(crate) status: AtomicU8,
+}
+
+impl Kernel {
+    /// The system time.
+    ///
+    /// # Panics
+    /// If Xen changes the time without an end, which it does not.
+    pub fn now(&self) -> Instant {
+        now().expect("the shared page is mapped, and Xen lets us read the time")
+    }
+
+    /// The time-stamp counter: one count is an instruction under counted emulation.
+    pub fn tsc(&self) -> u64 {
+        arch::tsc()
+    }
+
+    /// Waits until an event comes, or until `until`; see [`Channels::wait`].
+    pub fn wait(&self, until: Option<Instant>) -> Woken {
+        self.events.wait(until)
+    }
+
+    /// The kernel command line.
+    pub fn command_line(&self) -> &CommandLine {
+        &self.command_line
+    }
+
+    /// Console input. Output is [`print!`](crate::print) and [`println!`](crate::println).
+    pub fn keyboard(&self) -> &Keyboard {
+        &self.keyboard
+    }
+
+    /// Event channels. The handle can be copied.
+    pub fn events(&self) -> Channels {
+        self.events
+    }
+
+    /// The grant table. The handle can be copied.
+    pub fn grants(&self) -> GrantTable {
+        self.grants
+    }
+
+    /// Xenstore; the initial domain has none.
+    pub fn store(&self) -> Option<&StoreConnection> {
+        self.store.as_ref()
+    }
+
+    /// How much memory there is.
+    pub fn memory(&self) -> Memory {
+        let figures = arch::memory_figures();
+        let [total_kib, mapped_kib, free_kib] =
+            [figures.total, figures.mapped, figures.free].map(|frames| frames * 4);
+        Memory { total_kib, mapped_kib, free_kib }
+    }
+
+    /// Notes that something was reached for the first time.
+    pub fn mark(&self, name: &'static str) {
+        self.timeline.mark(name, arch::tsc());
+    }
+
+    /// When what was reached. `None` if Xen does not let us read the time.
+    pub fn timeline(&self) -> Option<Report> {
+        Some(self.timeline.report(sample()?))
+    }
+
+    /// Notes how a command went; the first failure becomes the status of the guest.
+    pub fn note(&self, status: Status) {
+        let first = self.status.load(Ordering::Relaxed) == Status::OKAY.0;
+        if first {
+            self.status.store(status.0, Ordering::Relaxed);
+        }
+    }
+
+    /// Prints the status as the last line and ends the domain.
+    pub fn shutdown(&self, reason: ShutdownReason) -> ! {
+        farewell(Status(self.status.load(Ordering::Relaxed)), reason)
+    }
+}
+
+/// Prints the status as the last line, waits until it was read, and ends the domain.
+pub(crate) fn farewell(Status(status): Status, reason: ShutdownReason) -> ! {
+    crate::println!("pvblk: exit status {status}");
+    console::drain(FAREWELL);
+    arch::shutdown(reason)
+}
