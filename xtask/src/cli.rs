@@ -15,7 +15,7 @@ use xtask::lab::{self, Lab, LabConfig};
 use xtask::progress::Progress;
 use xtask::qemu::HostDisk;
 use xtask::run::{Kernel, Run};
-use xtask::{build, run, setup, smoke};
+use xtask::{build, run, setup, smoke, test};
 
 const EXIT_CODES: &str = "\
 Exit codes: 0 ok · 1 failed · 2 usage · 3 environment missing (the message names the package) ·
@@ -43,6 +43,8 @@ pub(crate) enum Task {
     Shell(ShellTask),
     /// Boot our kernel alone on Xen, without Linux and disks (seconds)
     Smoke(SmokeTask),
+    /// Run every gate: format, lints, docs, tests, loom, Miri, smoke, real Xen
+    Test(TestTask),
     /// Boot the lab and run a shell command in Dom0
     Dom0(Dom0Task),
 }
@@ -229,6 +231,32 @@ impl SmokeTask {
         let status = smoke::run(host, &machine)?;
         eprintln!("smoke: exit status {status}");
         Ok(status)
+    }
+}
+
+/// `cargo xtask test`.
+#[derive(Args)]
+#[command(after_help = EXIT_CODES)]
+pub(crate) struct TestTask {
+    #[command(flatten)]
+    common: Common,
+    /// Print the gates, run nothing
+    #[arg(short = 'N', long)]
+    dry_run: bool,
+    /// Run only gates whose names contain one of these words
+    #[arg(value_name = "GATE")]
+    gates: Vec<String>,
+}
+
+impl TestTask {
+    /// Runs the task; gives 0 when every gate passed.
+    pub(crate) fn run(&self) -> Result<u8> {
+        if self.dry_run {
+            println!("{}", test::names().join("\n"));
+            return Ok(0);
+        }
+        let tally = test::run(self.common.host(), &self.gates)?;
+        Ok(u8::from(tally.failed > 0))
     }
 }
 

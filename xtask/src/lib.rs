@@ -43,3 +43,5 @@ pub mod setup;
 pub mod shell;
 #[cfg(feature = "host")]
 pub mod smoke;
+#[cfg(feature = "host")]
+pub mod test;

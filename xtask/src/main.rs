@@ -21,6 +21,7 @@ fn main() -> ExitCode {
         Task::Run(task) => task.run(),
         Task::Shell(task) => task.run(),
         Task::Smoke(task) => task.run(),
+        Task::Test(task) => task.run(),
         Task::Dom0(task) => task.run(),
     };
     match result {

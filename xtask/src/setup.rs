@@ -103,6 +103,29 @@ fn rust_target(host: Host, target: &str) -> Result<()> {
     })
 }
 
+/// Brings Miri, which exists for nightly toolchains only.
+pub fn miri(host: Host) -> Result<()> {
+    let works = || {
+        let mut miri = Command::new("rustup");
+        miri.args(["run", "nightly", "cargo", "miri", "--version"]);
+        host.output(miri.env_remove("RUSTUP_TOOLCHAIN")).is_ok()
+    };
+    if works() {
+        return Ok(());
+    }
+    eprintln!("adding Miri to the nightly toolchain");
+    let parts = ["--component", "miri", "--component", "rust-src"];
+    let mut rustup = Command::new("rustup");
+    rustup.args(["toolchain", "install", "nightly", "--profile", "minimal"]).args(parts);
+    let install = host.run(&mut rustup);
+    if works() {
+        return Ok(());
+    }
+    let why = install.err().map(|error| error.to_string()).unwrap_or_default();
+    let by_hand = "rustup toolchain install nightly --component miri --component rust-src";
+    Err(LabError::Missing(format!("no Miri; try: {by_hand}\n{why}")))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

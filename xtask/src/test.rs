@@ -1,0 +1,247 @@
+//! `cargo xtask test`: every gate that a change has to pass, in one command and in order of cost.
+//!
+//! A failing gate does not stop the others: one run tells all that is wrong. The whole output of each
+//! gate is kept in a log file; the terminal shows one line per gate, and the end of what failed.
+
+use std::fs::{self, File};
+use std::io::{Write, stderr};
+use std::path::Path;
+use std::process::Command;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process_group};
+
+use crate::error::{Context, LabError, Result};
+use crate::host::{self, Host};
+use crate::setup::KERNEL_TARGET;
+use crate::{interrupt, lab, setup, smoke};
+
+/// No gate may take longer than this.
+const GATE_TIMEOUT: Duration = Duration::from_secs(25 * 60);
+
+/// How much of a failed gate's output is shown.
+const SHOWN_LINES: usize = 60;
+
+/// One gate: a name, and what it runs.
+struct Gate {
+    name: &'static str,
+    check: Check,
+}
+
+enum Check {
+    /// A command that succeeds.
+    Command(Command),
+    /// Our kernel alone on Xen.
+    Smoke,
+}
+
+/// How many checks passed and failed.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub struct Tally {
+    /// Tests and gates that passed.
+    pub passed: u32,
+    /// Tests and gates that failed.
+    pub failed: u32,
+}
+
+/// The names of all gates, in order.
+pub fn names() -> Vec<&'static str> {
+    gates().iter().map(|gate| gate.name).collect()
+}
+
+/// Runs the gates whose names contain one of the `words` (all, if there are none); gives the tally.
+///
+/// Errors: only what ends the run, such as Ctrl-C or a missing tool; a failed gate is in the tally.
+pub fn run(host: Host, words: &[String]) -> Result<Tally> {
+    let start = Instant::now();
+    let chosen =
+        |gate: &Gate| words.is_empty() || words.iter().any(|word| gate.name.contains(word));
+    let gates: Vec<Gate> = gates().into_iter().filter(chosen).collect();
+    if gates.is_empty() {
+        return Err(LabError::Usage(format!("no such gate; there are: {}", names().join(" "))));
+    }
+    setup::ensure(host)?;
+    if gates.iter().any(|gate| gate.name == "miri") {
+        setup::miri(host)?;
+    }
+    if gates.iter().any(|gate| matches!(gate.name, "smoke" | "xen")) {
+        lab::prepare(host)?;
+    }
+    eprintln!("{:7.1} s  set-up", start.elapsed().as_secs_f64());
+    let logs = lab::new_logs("test")?;
+    fs::create_dir_all(&logs).context(|| format!("making {}", logs.display()))?;
+    let mut total = Tally::default();
+    for gate in gates {
+        let tally = pass(host, gate, &logs)?;
+        total.passed += tally.passed;
+        total.failed += tally.failed;
+    }
+    eprintln!("{:7.1} s  in all; logs: {}", start.elapsed().as_secs_f64(), logs.display());
+    println!("{} passed, {} failed", total.passed, total.failed);
+    Ok(total)
+}
+
+fn gates() -> Vec<Gate> {
+    let command = |name, arguments: &[&str]| {
+        let mut cargo = host::cargo();
+        cargo.args(arguments);
+        Gate { name, check: Check::Command(cargo) }
+    };
+    let strict = ["--", "-D", "warnings"];
+    let kernel = ["clippy", "-p", "guest-kernel", "--bins", "--target", KERNEL_TARGET];
+    vec![
+        command("fmt", &["fmt", "--all", "--check"]),
+        command("clippy", &[&["clippy", "--all-targets"][..], &strict].concat()),
+        command("clippy-kernel", &[&kernel[..], &strict].concat()),
+        Gate { name: "doc", check: Check::Command(doc()) },
+        command("test", &["test"]),
+        command("test-kernel", &["test", "-p", "guest-kernel", "--lib"]),
+        Gate { name: "loom", check: Check::Command(loom()) },
+        Gate { name: "miri", check: Check::Command(miri()) },
+        Gate { name: "smoke", check: Check::Smoke },
+        command("xen", &["test", "-p", "tests", "--test", "xen"]),
+    ]
+}
+
+fn doc() -> Command {
+    let mut cargo = host::cargo();
+    cargo.args(["doc", "--no-deps"]).env("RUSTDOCFLAGS", "-D warnings");
+    cargo
+}
+
+/// Every interleaving of the notification protocol. Its own target folder: another cfg would rebuild
+/// everything at each change of gate.
+fn loom() -> Command {
+    let mut cargo = host::cargo();
+    cargo.args(["test", "-p", "ring", "--release", "--test", "loom", "--target-dir"]);
+    cargo.arg(host::target().join("loom")).env("RUSTFLAGS", "--cfg loom");
+    cargo
+}
+
+fn miri() -> Command {
+    let mut command = Command::new("rustup");
+    command.args(["run", "nightly", "cargo", "miri", "test", "-p", "ring", "--target-dir"]);
+    command.arg(host::target().join("miri")).current_dir(host::workspace());
+    // Set by the cargo that started us, for another toolchain.
+    command.env_remove("RUSTUP_TOOLCHAIN").env_remove("CARGO").env_remove("RUSTC");
+    command
+}
+
+/// Runs one gate and says how it went.
+fn pass(host: Host, gate: Gate, logs: &Path) -> Result<Tally> {
+    let start = Instant::now();
+    eprint!("           {:14}", gate.name);
+    // Only so that the name is seen while the gate runs.
+    let _ = stderr().flush();
+    let log = logs.join(format!("{}.log", gate.name));
+    let (result, output) = match gate.check {
+        Check::Command(mut command) => captured(host, &mut command, &log),
+        Check::Smoke => (smoked(host), String::new()),
+    };
+    if let Err(error @ (LabError::Interrupted | LabError::Missing(_))) = result {
+        eprintln!();
+        return Err(error);
+    }
+    let counted = tally(&output);
+    let seconds = start.elapsed().as_secs_f64();
+    let word = if result.is_ok() { "ok" } else { "FAILED" };
+    let tests =
+        if counted.passed > 0 { format!("  {} tests", counted.passed) } else { String::new() };
+    eprintln!("\r{seconds:7.1} s  {:14} {word}{tests}", gate.name);
+    if let Err(error) = &result {
+        eprintln!("{error}\n{}", end_of(&output));
+        return Ok(Tally { failed: counted.failed.max(1), ..counted });
+    }
+    Ok(Tally { passed: counted.passed.max(1), ..counted })
+}
+
+fn smoked(host: Host) -> Result<()> {
+    let machine = smoke::prepare(host, &[])?;
+    match smoke::run(host, &machine)? {
+        0 => Ok(()),
+        status => Err(LabError::Failed(format!("the kernel's exit status is {status}"))),
+    }
+}
+
+/// Runs a command with its output into a log file; gives its result and its output.
+fn captured(host: Host, command: &mut Command, log: &Path) -> (Result<()>, String) {
+    let result = finished(host, command, log);
+    (result, fs::read_to_string(log).unwrap_or_default())
+}
+
+fn finished(host: Host, command: &mut Command, log: &Path) -> Result<()> {
+    let line = host::command_line(command);
+    if host.verbose {
+        eprintln!("\n$ {line}");
+    }
+    let file = File::create(log).context(|| format!("making {}", log.display()))?;
+    command.stdout(file.try_clone().context(|| line.clone())?).stderr(file);
+    // Its own group, so that a gate that takes too long ends with all that it started.
+    std::os::unix::process::CommandExt::process_group(command, 0);
+    let mut child =
+        command.spawn().map_err(|error| LabError::Missing(format!("{line}: {error}")))?;
+    let group = Pid::from_child(&child);
+    let limit = Instant::now() + GATE_TIMEOUT;
+    loop {
+        if let Some(status) = child.try_wait().context(|| line.clone())? {
+            return if status.success() {
+                Ok(())
+            } else {
+                Err(LabError::Failed(format!("{line}: {status}")))
+            };
+        }
+        let late = Instant::now() > limit;
+        if late || interrupt::check().is_err() {
+            // Asked first: a lab in there ends its QEMU when it is interrupted.
+            let _ = kill_process_group(group, Signal::INT);
+            thread::sleep(Duration::from_secs(2));
+            let _ = kill_process_group(group, Signal::KILL);
+            child.wait().context(|| line.clone())?;
+            interrupt::check()?;
+            return Err(LabError::TimedOut { what: line, tail: Vec::new() });
+        }
+        thread::sleep(Duration::from_millis(50));
+    }
+}
+
+/// Adds up the lines that say `N passed` and `M failed`.
+fn tally(output: &str) -> Tally {
+    let before = |line: &str, word: &str| -> Option<u32> {
+        line.split(word).next()?.split(' ').next_back()?.parse().ok()
+    };
+    let lines = output.lines().filter(|line| line.contains(" passed") && line.contains(" failed"));
+    lines.fold(Tally::default(), |sum, line| Tally {
+        passed: sum.passed + before(line, " passed").unwrap_or(0),
+        failed: sum.failed + before(line, " failed").unwrap_or(0),
+    })
+}
+
+fn end_of(output: &str) -> String {
+    let lines: Vec<&str> = output.lines().collect();
+    lines[lines.len().saturating_sub(SHOWN_LINES)..].join("\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tests_are_counted_over_all_binaries_and_in_both_spellings() {
+        let output = "test result: ok. 12 passed; 0 failed; 0 ignored\n\
+                      test a_thing_that_passed ... ok\n\
+                      test result: FAILED. 3 passed; 2 failed; 0 ignored\n\
+                      7 passed, 1 failed, 90 s\n";
+        assert_eq!(tally(output), Tally { passed: 22, failed: 3 });
+    }
+
+    #[test]
+    fn every_gate_has_its_own_name_and_an_unknown_one_is_a_usage_error() {
+        let mut sorted = names();
+        sorted.sort_unstable();
+        sorted.dedup();
+        assert_eq!(sorted.len(), names().len());
+        let error = run(Host::default(), &["no-such-gate".to_owned()]).unwrap_err();
+        assert_eq!(error.code(), 2);
+    }
+}
