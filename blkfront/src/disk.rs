@@ -199,6 +199,7 @@ impl<G: Grants, E: Events> Disk<G, E> {
             return;
         }
         self.counters.batches += 1;
+        self.inflight.announce();
         if self.ring.publish() == Notify::Needed {
             self.counters.notifications_sent += 1;
             self.channel.notify();

@@ -1,7 +1,7 @@
 //! What we asked and have no answer to yet: a bounded table.
 //!
-//! A response is believed only if its id is one that we gave out and not yet answered, and its
-//! operation is the one that was asked. Ids carry a generation, so that an answer given twice is
+//! A response is believed only if its id is one that we gave out, made visible, and have no answer
+//! to yet, and its operation is the one that was asked. Ids carry a generation, so that an answer given twice is
 //! found out even when its place has been used again.
 
 use alloc::boxed::Box;
@@ -44,6 +44,8 @@ pub(crate) enum Nonsense {
 
 struct Entry<T> {
     generation: u64,
+    /// The round of the table when the request was put.
+    round: u64,
     waiting: Option<(Operation, T)>,
 }
 
@@ -51,13 +53,16 @@ struct Entry<T> {
 pub(crate) struct Inflight<T> {
     entries: Box<[Entry<T>]>,
     free: Vec<u16>,
+    /// How often requests were made visible: those of this round were not yet.
+    round: u64,
 }
 
 impl<T> Inflight<T> {
     /// An empty table for a ring of `slots` slots.
     pub(crate) fn new(slots: u16) -> Self {
-        let entry = |_| Entry { generation: 0, waiting: None };
-        Self { entries: (0..slots).map(entry).collect(), free: (0..slots).rev().collect() }
+        let entry = |_| Entry { generation: 0, round: 0, waiting: None };
+        let free = (0..slots).rev().collect();
+        Self { entries: (0..slots).map(entry).collect(), free, round: 0 }
     }
 
     /// How many requests are in flight.
@@ -75,7 +80,14 @@ impl<T> Inflight<T> {
     pub(crate) fn begin(&mut self, tag: Tag, operation: Operation, value: T) {
         assert_eq!(self.next(), Some(tag), "the tag is the next one");
         self.free.pop();
-        self.entries[tag.place()].waiting = Some((operation, value));
+        let entry = &mut self.entries[tag.place()];
+        entry.round = self.round;
+        entry.waiting = Some((operation, value));
+    }
+
+    /// Notes that every request begun so far is visible to the back.
+    pub(crate) const fn announce(&mut self) {
+        self.round += 1;
     }
 
     /// Ends the request that a response alleges to answer. On nonsense nothing changes.
@@ -83,7 +95,7 @@ impl<T> Inflight<T> {
         let tag = Tag(id);
         let entry = self.entries.get_mut(tag.place()).ok_or(Nonsense::UnknownId)?;
         let place = u16::try_from(tag.place()).map_err(|_| Nonsense::UnknownId)?;
-        if Tag::new(place, entry.generation) != tag {
+        if Tag::new(place, entry.generation) != tag || entry.round == self.round {
             return Err(Nonsense::UnknownId);
         }
         let (asked, value) = entry.waiting.take().ok_or(Nonsense::UnknownId)?;
@@ -104,6 +116,7 @@ mod tests {
     fn begun(table: &mut Inflight<u32>, value: u32) -> Tag {
         let tag = table.next().unwrap();
         table.begin(tag, Operation::Read, value);
+        table.announce();
         tag
     }
 
@@ -128,6 +141,17 @@ mod tests {
         }
         assert_eq!(table.end(u64::MAX, 0), Err(Nonsense::UnknownId));
         assert_eq!(table.end(tag.id(), 0), Ok((tag, Operation::Read, 1)));
+    }
+
+    #[test]
+    fn an_answer_to_a_request_that_was_not_made_visible_is_nonsense() {
+        let mut table = Inflight::new(4);
+        begun(&mut table, 1);
+        let tag = table.next().unwrap();
+        table.begin(tag, Operation::Read, 2);
+        assert_eq!(table.end(tag.id(), 0), Err(Nonsense::UnknownId));
+        table.announce();
+        assert_eq!(table.end(tag.id(), 0), Ok((tag, Operation::Read, 2)));
     }
 
     #[test]

@@ -222,6 +222,7 @@ fn faulted(lie: impl FnOnce(&mut FakeBack, &[Raw])) -> (Scene, Fault) {
     }
     scene.disk().kick();
     let raws: Vec<Raw> = (0..3).map(|_| scene.back.take().unwrap()).collect();
+    scene.submit(Operation::Read, 3, 4096);
     lie(&mut scene.back, &raws);
     let fault = loop {
         match scene.disk().poll() {
@@ -243,7 +244,7 @@ fn is_out_of_service(mut scene: Scene, fault: Fault) {
     assert_eq!(scene.disk().flush(), Err(SubmitError::Fault(fault)));
     assert_eq!(scene.refusal(Operation::Read, 0, 512), SubmitError::Fault(fault));
     scene.disk().kick();
-    assert_eq!(scene.events.sent(), sent);
+    assert_eq!((scene.back.take(), scene.events.sent()), (None, sent));
     assert_eq!((scene.disk().in_flight(), scene.disk().free_pages()), (in_flight, free));
     let Scene { device, grants, .. } = scene;
     drop(device);
