@@ -80,6 +80,16 @@ impl Guest {
         self
     }
 
+    /// Refuses what Xen would cut off without a word.
+    pub fn check(&self) -> Result<()> {
+        let length = self.command_line.len();
+        if length <= COMMAND_LINE_MAX {
+            return Ok(());
+        }
+        let max = COMMAND_LINE_MAX;
+        Err(LabError::Usage(format!("a kernel command line of {length} bytes, at most {max} fit")))
+    }
+
     /// The configuration file for xl. Shut down or crashed guests are kept, so that no console line
     /// is lost; [`Lab::destroy`] takes them away.
     pub fn config(&self) -> String {
@@ -147,12 +157,7 @@ impl Lab {
 
     /// Creates a guest with its disks, paused.
     pub fn create_paused(&self, guest: &Guest) -> Result<()> {
-        if guest.command_line.len() > COMMAND_LINE_MAX {
-            return Err(LabError::Usage(format!(
-                "the kernel command line has {} bytes, at most {COMMAND_LINE_MAX} fit",
-                guest.command_line.len()
-            )));
-        }
+        guest.check()?;
         let Guest { name, .. } = guest;
         self.forget(name);
         self.put_bytes(guest.config().as_bytes(), &format!("/tmp/{name}.cfg"))?;
@@ -248,6 +253,13 @@ mod tests {
     fn a_configuration_quotes_what_xl_would_misread() {
         let guest = Guest::pvblk("g", r#"run="a \ b""#);
         assert!(guest.config().contains(r#"extra="run=\"a \\ b\"""#), "{}", guest.config());
+    }
+
+    #[test]
+    fn a_command_line_may_be_as_long_as_xen_takes_and_no_longer() {
+        assert!(Guest::pvblk("g", &"x".repeat(COMMAND_LINE_MAX)).check().is_ok());
+        let error = Guest::pvblk("g", &"x".repeat(COMMAND_LINE_MAX + 1)).check().unwrap_err();
+        assert_eq!(error.code(), 2);
     }
 
     #[test]

@@ -164,6 +164,15 @@ impl Shared {
     }
 }
 
+/// The size of Dom0's root that a dry run takes for granted; making it is not worth the time.
+const TYPICAL_ROOT_MIB: u32 = 32;
+
+/// The QEMU line that [`Lab::boot`] would use.
+pub fn dry_run(config: &LabConfig, images: &Images) -> String {
+    let scratch = std::env::temp_dir().join("pvblk");
+    machine(config, images, &scratch, TYPICAL_ROOT_MIB).command_line()
+}
+
 /// What Xen keeps for itself.
 const XEN_MEMORY_MIB: u32 = 192;
 
@@ -174,7 +183,7 @@ fn dom0_memory_mib(root_mib: u32) -> u32 {
 }
 
 /// The QEMU that a configuration asks for; `scratch` holds what is made for this boot only.
-pub fn machine(config: &LabConfig, images: &Images, scratch: &Path, root_mib: u32) -> Machine {
+fn machine(config: &LabConfig, images: &Images, scratch: &Path, root_mib: u32) -> Machine {
     let dom0 = dom0_memory_mib(root_mib);
     Machine {
         memory_mib: dom0 + config.guests_memory_mib + XEN_MEMORY_MIB,

@@ -85,10 +85,11 @@ fn with_guest(
     job: impl FnOnce(&Lab, &str) -> Result<u8>,
 ) -> Result<u8> {
     let host = Host { verbose: run.verbose };
+    // First of all what the user may have got wrong.
+    let mut plan = plan(run)?;
     setup::ensure(host)?;
-    let files = programs(run, host)?;
+    plan.config.files = programs(run, host)?;
     progress.phase("built");
-    let plan = plan(run, files)?;
     let lab = Lab::boot_with(&plan.config, progress)?;
     let result = prepare_guest(run, &plan, &lab).and_then(|()| {
         progress.phase("guest created");
@@ -102,15 +103,11 @@ fn with_guest(
     Ok(status)
 }
 
-/// The size of Dom0's root that a dry run takes for granted; making it is not worth the time.
-const TYPICAL_ROOT_MIB: u32 = 32;
-
 /// The QEMU line that [`run`] would use.
 pub fn dry_run(run: &Run) -> Result<String> {
     let images = lab::prepare(Host { verbose: run.verbose })?;
-    let plan = plan(run, Vec::new())?;
-    let scratch = std::env::temp_dir().join("pvblk");
-    Ok(lab::machine(&plan.config, &images, &scratch, TYPICAL_ROOT_MIB).command_line())
+    let plan = plan(run)?;
+    Ok(lab::dry_run(&plan.config, &images))
 }
 
 fn prepare_guest(run: &Run, plan: &Plan, lab: &Lab) -> Result<()> {
@@ -151,9 +148,13 @@ fn programs(run: &Run, host: Host) -> Result<Vec<(PathBuf, String)>> {
     Ok(files)
 }
 
-fn plan(run: &Run, files: Vec<(PathBuf, String)>) -> Result<Plan> {
+fn plan(run: &Run) -> Result<Plan> {
     check_name(&run.name)?;
     let names = disk::name_disks(&run.disks).map_err(LabError::Usage)?;
+    guest(run, &names)?.check()?;
+    if run.kernel == Kernel::Linux {
+        guest::linux_script(&run.words)?;
+    }
     let mut scratch = Vec::new();
     let mut disks = Vec::new();
     for spec in &run.disks {
@@ -171,7 +172,6 @@ fn plan(run: &Run, files: Vec<(PathBuf, String)>) -> Result<Plan> {
     let linux = run.kernel == Kernel::Linux;
     let config = LabConfig {
         disks,
-        files,
         linux_guest: linux,
         fio: linux && run.fio,
         qdisk: run.backend == Backend::Qdisk,
