@@ -40,6 +40,9 @@ impl<P: Deref<Target = Page>> Deref for Buffer<P> {
 /// The memory of one request; `None` if a grant of it cannot be used.
 pub(super) type Fetched<P> = Option<Vec<Extent<Buffer<P>>>>;
 
+/// A request that read, and its memory.
+pub(super) type Read<'a, P> = (&'a Request, &'a [Extent<Buffer<P>>]);
+
 /// Where the pages of requests come from.
 pub(super) struct Pages<M: Maps> {
     maps: M,
@@ -167,7 +170,7 @@ impl<M: Maps> Pages<M> {
     /// `reads` of those that failed are returned.
     pub(super) fn copy_out(
         &self,
-        reads: &[(&Request, &[Extent<Buffer<M::Page>>])],
+        reads: &[Read<'_, M::Page>],
         counters: &mut Counters,
     ) -> Vec<usize> {
         if matches!(self.way, Way::Kept(_)) {
@@ -208,10 +211,10 @@ impl<M: Maps> Pages<M> {
     /// Takes memory back after use. A page that another job still uses is left to that.
     pub(super) fn give_back(&mut self, mut extents: Vec<Extent<Buffer<M::Page>>>) {
         for extent in extents.drain(..) {
-            if let (Way::Copied(pool), Buffer::Own(mut page)) = (&mut self.way, extent.page) {
-                if Arc::get_mut(&mut page).is_some() {
-                    pool.push(page);
-                }
+            if let (Way::Copied(pool), Buffer::Own(mut page)) = (&mut self.way, extent.page)
+                && Arc::get_mut(&mut page).is_some()
+            {
+                pool.push(page);
             }
         }
         self.spare.push(extents);

@@ -1,0 +1,43 @@
+//! Log lines on standard error: `blkback: DEVICE: message`, the device from the thread's name.
+
+use std::io::Write;
+
+use log::{Level, LevelFilter, Log, Metadata, Record};
+
+struct Lines;
+
+impl Log for Lines {
+    fn enabled(&self, _: &Metadata<'_>) -> bool {
+        true
+    }
+
+    fn log(&self, record: &Record<'_>) {
+        let level = match record.level() {
+            Level::Error => "error: ",
+            Level::Warn => "warning: ",
+            Level::Info | Level::Debug | Level::Trace => "",
+        };
+        let thread = std::thread::current();
+        let device = match thread.name() {
+            None | Some("main") => String::new(),
+            Some(name) => format!("device {name}: "),
+        };
+        let line = format!("blkback: {device}{level}{}\n", record.args());
+        // A log that cannot be written is no reason to stop serving.
+        let _ = std::io::stderr().write_all(line.as_bytes());
+    }
+
+    fn flush(&self) {}
+}
+
+/// Shows warnings, from 1 on what happens to devices, from 2 on everything.
+pub(crate) fn install(verbosity: u8) {
+    let level = match verbosity {
+        0 => LevelFilter::Warn,
+        1 => LevelFilter::Info,
+        _ => LevelFilter::Debug,
+    };
+    if log::set_logger(&Lines).is_ok() {
+        log::set_max_level(level);
+    }
+}

@@ -1,0 +1,132 @@
+//! The `blkback` program: the daemon, and the commands that attach, detach and list its disks.
+//!
+//! Words and one-line errors only; everything that can be tested without Xen is in the library.
+
+mod commands;
+mod logger;
+mod serve;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// What went wrong, and the exit code that says so.
+#[derive(Debug)]
+pub(crate) struct Failure {
+    pub(crate) code: u8,
+    pub(crate) message: String,
+}
+
+impl Failure {
+    pub(crate) const FAILED: u8 = 1;
+    pub(crate) const ENVIRONMENT: u8 = 3;
+    pub(crate) const INTERRUPTED: u8 = 130;
+
+    pub(crate) fn new(code: u8, message: impl ToString) -> Self {
+        Self { code, message: message.to_string() }
+    }
+}
+
+impl<E: std::error::Error> From<E> for Failure {
+    fn from(error: E) -> Self {
+        Self::new(Self::FAILED, error)
+    }
+}
+
+const EXIT_CODES: &str = "Exit codes: 0 done · 1 failed · 2 usage · 3 not on Xen, or no permission \
+                          · 130 interrupted";
+
+/// Serves disk images to Xen guests, from Dom0.
+#[derive(Parser)]
+#[command(version, after_help = EXIT_CODES)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+    /// The file whose lock says that a daemon lives
+    #[arg(long, global = true, value_name = "FILE", default_value = blkback::DEFAULT_PATH)]
+    pid_file: PathBuf,
+    /// Say more (twice: everything)
+    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
+    verbose: u8,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Serve all disks that are attached, until SIGTERM
+    #[command(after_help = EXIT_CODES)]
+    Serve {
+        /// End when a disk was attached and none is left
+        #[arg(long)]
+        once: bool,
+    },
+    /// Attach a disk to a guest: xl create -p, attach, xl unpause
+    #[command(after_help = EXIT_CODES)]
+    Attach {
+        /// Its name or its number
+        domain: String,
+        /// As in xl's disk=[…]: format=raw,vdev=xvda,access=rw,target=/images/a.img
+        #[arg(value_name = "DISKSPEC")]
+        spec: String,
+        /// Only print what would be written to xenstore
+        #[arg(short = 'N', long)]
+        dry_run: bool,
+        /// How long the daemon may take, in seconds
+        #[arg(long, value_name = "SECONDS", default_value_t = 10)]
+        timeout: u64,
+    },
+    /// Take a disk away from a guest
+    #[command(after_help = EXIT_CODES)]
+    Detach {
+        /// Its name or its number
+        domain: String,
+        /// xvda, xvdb, …
+        vdev: String,
+        /// Do not wait for the guest: what it has not flushed is lost
+        #[arg(long)]
+        force: bool,
+        /// Only print what would be written to xenstore
+        #[arg(short = 'N', long)]
+        dry_run: bool,
+        /// How long the guest may take, in seconds
+        #[arg(long, value_name = "SECONDS", default_value_t = 10)]
+        timeout: u64,
+    },
+    /// List the disks: xl block-list's columns, then the image and its format
+    #[command(after_help = EXIT_CODES)]
+    List {
+        /// Only those of this guest, by name or number
+        domain: Option<String>,
+        /// As JSON
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let serving = matches!(arguments.command, Command::Serve { .. });
+    logger::install(arguments.verbose + u8::from(serving));
+    match run(arguments) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            eprintln!("blkback: {}", failure.message);
+            ExitCode::from(failure.code)
+        }
+    }
+}
+
+fn run(arguments: Arguments) -> Result<(), Failure> {
+    let pid_file = arguments.pid_file;
+    match arguments.command {
+        Command::Serve { once } => serve::run(&pid_file, once),
+        Command::Attach { domain, spec, dry_run, timeout } => {
+            commands::attach(&pid_file, &domain, &spec, dry_run, timeout)
+        }
+        Command::Detach { domain, vdev, force, dry_run, timeout } => {
+            let patience = if force { None } else { Some(timeout) };
+            commands::detach(&pid_file, &domain, &vdev, dry_run, patience)
+        }
+        Command::List { domain, json } => commands::list(domain.as_deref(), json),
+    }
+}

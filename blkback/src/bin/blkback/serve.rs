@@ -1,0 +1,137 @@
+//! The daemon: waits for xenstore, the workers and signals, and lets the control plane work.
+
+use std::io::Read;
+use std::os::fd::AsFd;
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use blkback::connect::Leave;
+use blkback::{Bell, Claim, Control, Workers, Xenbus, base, own_domain};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use signal_hook::consts::{SIGINT, SIGTERM};
+use xen::store::Connection;
+
+use crate::Failure;
+use crate::commands::environment;
+
+/// How long the guests may take to let go of their disks when the daemon ends.
+const GOODBYE: Duration = Duration::from_secs(5);
+
+/// Serves until told to end.
+pub(crate) fn run(pid_file: &Path, once: bool) -> Result<(), Failure> {
+    let bus = Xenbus::open().map_err(|error| environment("/dev/xen/xenbus", &error))?;
+    for node in ["/dev/xen/evtchn", "/dev/xen/gntdev"] {
+        if let Err(error) = std::fs::metadata(node) {
+            return Err(environment(node, &error));
+        }
+    }
+    let claim = Claim::take(pid_file)
+        .map_err(|error| Failure::new(Failure::FAILED, format!("{}: {error}", pid_file.display())))?
+        .map_err(|taken| {
+            let message =
+                format!("a daemon is running already (pid {}); stop it first", taken.process);
+            Failure::new(Failure::FAILED, message)
+        })?;
+    let signals = Signals::new()?;
+    let bell = Bell::new()?;
+    let store = Connection::new(bus);
+    let server = own_domain(&store)?;
+    let mut control = Control::new(store, Workers::new(bell.clone()), server)?;
+    log::info!("serving {} (pid {})", base(server), std::process::id());
+    let interrupted = attend(&mut control, &bell, &signals, once)?;
+    drop(control);
+    drop(claim);
+    if interrupted { Err(Failure::new(Failure::INTERRUPTED, "interrupted")) } else { Ok(()) }
+}
+
+/// Works until it is time to end; tells whether that was an interrupt.
+fn attend(
+    control: &mut Control<Connection<Xenbus>, Workers>,
+    bell: &Bell,
+    signals: &Signals,
+    once: bool,
+) -> Result<bool, Failure> {
+    let mut leaving: Option<Instant> = None;
+    let mut interrupted = false;
+    let mut served = false;
+    loop {
+        control.work()?;
+        served |= control.device_count() > 0;
+        let empty = once && served && control.device_count() == 0;
+        if (leaving.is_some() && control.is_quiet()) || empty {
+            return Ok(interrupted);
+        }
+        let wait = leaving.map(|since| GOODBYE.saturating_sub(since.elapsed()));
+        sleep(control, bell, signals, wait)?;
+        bell.silence();
+        match signals.take() {
+            None => {}
+            Some(signal) => {
+                interrupted |= signal == SIGINT;
+                // Asked twice: no more waiting for the guests.
+                control.leave(if leaving.is_some() { Leave::Go } else { Leave::Ask });
+                log::info!("closing all disks");
+                leaving = leaving.or(Some(Instant::now()));
+            }
+        }
+        if leaving.is_some_and(|since| since.elapsed() >= GOODBYE) {
+            control.leave(Leave::Go);
+        }
+    }
+}
+
+/// Sleeps until something happens, or at most `wait`.
+fn sleep(
+    control: &Control<Connection<Xenbus>, Workers>,
+    bell: &Bell,
+    signals: &Signals,
+    wait: Option<Duration>,
+) -> Result<(), Failure> {
+    // Past the time for goodbyes only workers are waited for; they ring.
+    let wait = wait.filter(|wait| !wait.is_zero());
+    let wait = wait.and_then(|wait| Timespec::try_from(wait).ok());
+    let bus = control.store().transport();
+    let mut awaited = [
+        PollFd::new(bus, PollFlags::IN),
+        PollFd::new(bell, PollFlags::IN),
+        PollFd::new(&signals.receiver, PollFlags::IN),
+    ];
+    match poll(&mut awaited, wait.as_ref()) {
+        Ok(_) | Err(rustix::io::Errno::INTR) => Ok(()),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// SIGTERM and SIGINT, as something to poll.
+struct Signals {
+    receiver: UnixStream,
+    interrupt: UnixStream,
+}
+
+impl Signals {
+    fn new() -> std::io::Result<Self> {
+        let (receiver, sender) = UnixStream::pair()?;
+        let (interrupt, interrupt_sender) = UnixStream::pair()?;
+        receiver.set_nonblocking(true)?;
+        interrupt.set_nonblocking(true)?;
+        signal_hook::low_level::pipe::register(SIGINT, interrupt_sender)?;
+        signal_hook::low_level::pipe::register(SIGINT, sender.try_clone()?)?;
+        signal_hook::low_level::pipe::register(SIGTERM, sender)?;
+        Ok(Self { receiver, interrupt })
+    }
+
+    /// The signal that came, if any did.
+    fn take(&self) -> Option<i32> {
+        let mut byte = [0];
+        let came = (&self.receiver).read(&mut byte).is_ok_and(|count| count > 0);
+        let interrupt = (&self.interrupt).read(&mut byte).is_ok_and(|count| count > 0);
+        came.then_some(if interrupt { SIGINT } else { SIGTERM })
+    }
+}
+
+impl AsFd for Signals {
+    fn as_fd(&self) -> std::os::fd::BorrowedFd<'_> {
+        self.receiver.as_fd()
+    }
+}

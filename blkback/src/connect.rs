@@ -1,0 +1,181 @@
+//! The connection as a pure function: from what both ends say and where our own work stands, to
+//! the one next step.
+//!
+//! Follows `xen/include/public/io/blkif.h` and what fronts do in practice: a front may skip state
+//! 3, may come back after it closed, may vanish, and a tool stack that wants the disk gone writes
+//! state 5 into *our* node. Nothing waits in here; the caller looks again whenever anything has
+//! changed, so a watch that fires late, twice or for nothing changes nothing.
+
+use xen::XenbusState;
+
+/// Where our own work on the device stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stage {
+    /// The image is not open.
+    Absent,
+    /// The image is being opened.
+    Opening,
+    /// The image is open; no ring is mapped.
+    Ready,
+    /// The ring is being mapped.
+    Connecting,
+    /// Requests are served.
+    Serving,
+    /// Requests in flight are finished; then the ring is unmapped.
+    Stopping,
+    /// The image cannot be opened.
+    Failed,
+}
+
+/// Whether the daemon is about to end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Leave {
+    /// No.
+    Stay,
+    /// It is, and asks the fronts to let go.
+    Ask,
+    /// It is, and waits for nobody any more.
+    Go,
+}
+
+/// All that the next step depends on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct View {
+    /// Our state, as xenstore has it: the tool stack may have changed it.
+    pub own: XenbusState,
+    /// The front's state; `None` if its directory is gone.
+    pub front: Option<XenbusState>,
+    /// Whether the device is to stay when the front closes.
+    pub online: bool,
+    /// Where our own work stands.
+    pub stage: Stage,
+    /// Whether the daemon is about to end.
+    pub leave: Leave,
+}
+
+/// The next step.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// Nothing, until something changes.
+    Wait,
+    /// Open the image.
+    Open,
+    /// Publish the limits that a front needs to make its ring, and state 2.
+    Invite,
+    /// Read the front's offer, map its ring, bind its event channel.
+    Connect,
+    /// Publish features and geometry, and state 4.
+    Announce,
+    /// Finish what is in flight and unmap the ring.
+    Stop,
+    /// Say why the device cannot be had, and the state.
+    Refuse(XenbusState),
+    /// Write the state.
+    Say(XenbusState),
+    /// Remove our own directory.
+    Remove,
+}
+
+/// The next step for one device.
+pub fn next(view: &View) -> Step {
+    let Some(front) = view.front else { return bury(view.stage) };
+    if view.leave != Leave::Stay && !matches!(view.own, XenbusState::Closing | XenbusState::Closed)
+    {
+        return match view.stage {
+            Stage::Opening | Stage::Connecting | Stage::Stopping => Step::Wait,
+            _ => Step::Say(XenbusState::Closing),
+        };
+    }
+    match view.own {
+        XenbusState::Initialising => initialise(view.stage),
+        XenbusState::InitWait => wait_for_front(view.stage, front),
+        XenbusState::Connected => serve(view.stage, front),
+        XenbusState::Closing => close(view, front),
+        XenbusState::Closed => rest(view, front),
+        _ => Step::Wait,
+    }
+}
+
+/// The front's directory is gone: nobody is there to talk to.
+fn bury(stage: Stage) -> Step {
+    match stage {
+        Stage::Serving => Step::Stop,
+        Stage::Opening | Stage::Connecting | Stage::Stopping => Step::Wait,
+        Stage::Absent | Stage::Ready | Stage::Failed => Step::Remove,
+    }
+}
+
+fn initialise(stage: Stage) -> Step {
+    match stage {
+        Stage::Absent => Step::Open,
+        Stage::Ready => Step::Invite,
+        Stage::Failed => Step::Refuse(XenbusState::Closed),
+        Stage::Serving => Step::Stop,
+        Stage::Opening | Stage::Connecting | Stage::Stopping => Step::Wait,
+    }
+}
+
+fn wait_for_front(stage: Stage, front: XenbusState) -> Step {
+    match stage {
+        Stage::Absent => Step::Open,
+        // Some fronts write 4 without having passed 3.
+        Stage::Ready if is_up(front) => Step::Connect,
+        Stage::Serving => Step::Announce,
+        Stage::Failed => Step::Refuse(XenbusState::Closed),
+        Stage::Ready | Stage::Opening | Stage::Connecting | Stage::Stopping => Step::Wait,
+    }
+}
+
+fn serve(stage: Stage, front: XenbusState) -> Step {
+    let down = matches!(
+        front,
+        XenbusState::Closing
+            | XenbusState::Closed
+            | XenbusState::Initialising
+            | XenbusState::InitWait
+    );
+    match stage {
+        Stage::Serving if down => Step::Stop,
+        Stage::Serving | Stage::Opening | Stage::Connecting | Stage::Stopping => Step::Wait,
+        // The front began anew without having said goodbye.
+        Stage::Ready if matches!(front, XenbusState::Initialising | XenbusState::InitWait) => {
+            Step::Invite
+        }
+        Stage::Ready if down => Step::Say(XenbusState::Closing),
+        // Connected, and nobody serves: a daemon before us was killed.
+        Stage::Ready | Stage::Absent | Stage::Failed => Step::Refuse(XenbusState::Closing),
+    }
+}
+
+fn close(view: &View, front: XenbusState) -> Step {
+    match view.stage {
+        // The tool stack or we want to close: the front is to let go first.
+        Stage::Serving if is_up(front) && view.leave != Leave::Go => Step::Wait,
+        Stage::Serving => Step::Stop,
+        Stage::Opening | Stage::Connecting | Stage::Stopping => Step::Wait,
+        Stage::Absent | Stage::Ready | Stage::Failed => Step::Say(XenbusState::Closed),
+    }
+}
+
+fn rest(view: &View, front: XenbusState) -> Step {
+    match view.stage {
+        Stage::Serving => Step::Stop,
+        Stage::Opening | Stage::Connecting | Stage::Stopping => Step::Wait,
+        Stage::Absent | Stage::Ready | Stage::Failed if !view.online => Step::Remove,
+        // The front has come back.
+        Stage::Absent if comes_back(view, front) => Step::Open,
+        Stage::Ready if comes_back(view, front) => Step::Invite,
+        Stage::Absent | Stage::Ready | Stage::Failed => Step::Wait,
+    }
+}
+
+fn is_up(front: XenbusState) -> bool {
+    matches!(front, XenbusState::Initialised | XenbusState::Connected)
+}
+
+fn comes_back(view: &View, front: XenbusState) -> bool {
+    view.leave == Leave::Stay && front == XenbusState::Initialising
+}
+
+#[cfg(test)]
+mod tests;

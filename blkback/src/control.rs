@@ -1,0 +1,408 @@
+//! The control plane: xenstore on one side, the workers on the other, [`connect`] in between.
+//!
+//! One thread, one xenstore connection, any number of devices. Watches and reports only say which
+//! device to look at again; everything is then read anew. A device that goes wrong takes no other
+//! with it. It must never write into a directory that the tool stack has removed: that would make
+//! it again.
+
+use std::cell::RefCell;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+
+use blkif::{Abi, BackOffer, Discard, Features, FrontOffer, Geometry, Info, ORDER_MAX, negotiate};
+use xen::{DomainId, Store, StoreError, Transaction, XenbusState};
+
+use crate::connect::{self, Leave, Stage, Step, View};
+use crate::crew::{Connect, Crew, Report, WorkerId};
+use crate::directory::{DeviceId, Wish, base, devices};
+use crate::disk::Profile;
+
+/// A device is looked at again at most this often in a row; then the others have their turn.
+const STEPS_MAX: usize = 16;
+
+/// The watch on all our directories.
+const BACK_TOKEN: &str = "back";
+/// The watch on domains that come and go.
+const DOMAINS_TOKEN: &str = "domains";
+
+/// What is known of one device.
+#[derive(Debug)]
+struct Device {
+    wish: Wish,
+    stage: Stage,
+    worker: Option<WorkerId>,
+    profile: Option<Profile>,
+    reason: String,
+}
+
+/// The control plane.
+pub struct Control<S, C> {
+    store: S,
+    crew: C,
+    server: DomainId,
+    devices: BTreeMap<DeviceId, Device>,
+    /// Devices to be looked at.
+    due: BTreeSet<DeviceId>,
+    leave: Leave,
+    next_worker: u64,
+}
+
+impl<S: Store, C: Crew> Control<S, C> {
+    /// Watches xenstore, as domain `server`.
+    ///
+    /// # Errors
+    /// What xenstore says.
+    pub fn new(store: S, crew: C, server: DomainId) -> Result<Self, StoreError> {
+        store.watch(&base(server), BACK_TOKEN)?;
+        store.watch("@releaseDomain", DOMAINS_TOKEN)?;
+        Ok(Self {
+            store,
+            crew,
+            server,
+            devices: BTreeMap::new(),
+            due: BTreeSet::new(),
+            leave: Leave::Stay,
+            next_worker: 0,
+        })
+    }
+
+    /// Takes in what has happened and does everything that can be done without waiting.
+    ///
+    /// # Errors
+    /// Only what ends the connection to xenstore.
+    pub fn work(&mut self) -> Result<(), StoreError> {
+        loop {
+            self.take_in()?;
+            let Some(id) = self.due.pop_first() else { return Ok(()) };
+            match self.settle(id) {
+                Ok(()) => {}
+                Err(StoreError::Connection(reason)) => return Err(StoreError::Connection(reason)),
+                Err(error) => log::warn!("device {id}: xenstore: {error}"),
+            }
+        }
+    }
+
+    /// Begins to close all devices, or gives up on waiting for the fronts to let go.
+    pub fn leave(&mut self, leave: Leave) {
+        self.leave = leave;
+        self.due.extend(self.devices.keys());
+    }
+
+    /// Whether no ring is mapped and nothing is under way.
+    pub fn is_quiet(&self) -> bool {
+        let idle = |stage| matches!(stage, Stage::Absent | Stage::Ready | Stage::Failed);
+        self.due.is_empty() && self.devices.values().all(|device| idle(device.stage))
+    }
+
+    /// How many devices there are.
+    pub fn device_count(&self) -> usize {
+        self.devices.len()
+    }
+
+    /// The connection to xenstore.
+    pub fn store(&self) -> &S {
+        &self.store
+    }
+
+    /// Notes which devices watches and reports are about.
+    fn take_in(&mut self) -> Result<(), StoreError> {
+        while let Some(event) = self.store.event()? {
+            let below = event.path.strip_prefix(&base(self.server));
+            match event.token.as_str() {
+                BACK_TOKEN => match below.and_then(|path| DeviceId::parse(path.strip_prefix('/')?))
+                {
+                    Some(id) => drop(self.due.insert(id)),
+                    None => self.look_everywhere()?,
+                },
+                DOMAINS_TOKEN => self.look_everywhere()?,
+                token => self.due.extend(DeviceId::parse(token)),
+            }
+        }
+        while let Some((worker, report)) = self.crew.report() {
+            self.note(worker, report);
+        }
+        Ok(())
+    }
+
+    fn look_everywhere(&mut self) -> Result<(), StoreError> {
+        self.due.extend(devices(&self.store, self.server)?);
+        self.due.extend(self.devices.keys());
+        Ok(())
+    }
+
+    fn note(&mut self, worker: WorkerId, report: Report) {
+        let owner = self.devices.iter_mut().find(|(_, device)| device.worker == Some(worker));
+        let Some((&id, device)) = owner else { return };
+        self.due.insert(id);
+        match report {
+            Report::Opened(profile) => {
+                device.profile = Some(profile);
+                device.stage = Stage::Ready;
+            }
+            Report::Unopened(reason) => {
+                log::warn!("device {id}: {reason}");
+                device.reason = reason;
+                device.stage = Stage::Failed;
+            }
+            Report::Connected => device.stage = Stage::Serving,
+            Report::Stopped => device.stage = Stage::Ready,
+            Report::Unconnected(reason) | Report::Broken(reason) => {
+                device.stage = Stage::Ready;
+                self.give_up(id, reason);
+            }
+            Report::Gone => {
+                device.stage = Stage::Absent;
+                device.worker = None;
+                self.give_up(id, "the backend stumbled over a bug of its own; see its log".into());
+            }
+        }
+    }
+
+    /// Closes a device whose connection has gone wrong.
+    fn give_up(&mut self, id: DeviceId, reason: String) {
+        log::error!("device {id}: {reason}");
+        if let Some(device) = self.devices.get_mut(&id) {
+            device.reason = reason;
+        }
+        if let Err(error) = self.refuse(id, XenbusState::Closing) {
+            log::error!("device {id}: xenstore: {error}");
+        }
+    }
+
+    /// Takes steps until there is nothing to do for a device.
+    fn settle(&mut self, id: DeviceId) -> Result<(), StoreError> {
+        for _ in 0..STEPS_MAX {
+            let Some(view) = self.look(id)? else { return Ok(()) };
+            let step = connect::next(&view);
+            log::debug!("device {id}: {view:?}: {step:?}");
+            match step {
+                Step::Wait => return Ok(()),
+                Step::Remove => return self.remove(id),
+                step => self.take(id, step)?,
+            }
+        }
+        self.due.insert(id);
+        Ok(())
+    }
+
+    /// What xenstore says of a device now; `None` if our directory is gone.
+    fn look(&mut self, id: DeviceId) -> Result<Option<View>, StoreError> {
+        let back = id.back(self.server);
+        let wish = Wish::read(&self.store, Transaction::NONE, &back)?;
+        let own = self.store.read(Transaction::NONE, &format!("{back}/state"))?;
+        let (Some(wish), Some(own)) = (wish, own) else {
+            self.forget(id);
+            return Ok(None);
+        };
+        let online = self.store.read(Transaction::NONE, &format!("{back}/online"))?;
+        let state = self.store.read(Transaction::NONE, &format!("{}/state", wish.front))?;
+        if !self.devices.contains_key(&id) {
+            self.meet(id, wish)?;
+        }
+        let stage = self.devices.get(&id).map_or(Stage::Absent, |device| device.stage);
+        Ok(Some(View {
+            own: XenbusState::parse(Some(&own)),
+            front: state.as_deref().map(|state| XenbusState::parse(Some(state))),
+            online: online.as_deref() == Some("1"),
+            stage,
+            leave: self.leave,
+        }))
+    }
+
+    fn meet(&mut self, id: DeviceId, wish: Wish) -> Result<(), StoreError> {
+        self.store.watch(&format!("{}/state", wish.front), &id.to_string())?;
+        let device = Device {
+            wish,
+            stage: Stage::Absent,
+            worker: None,
+            profile: None,
+            reason: "the daemon that served this disk ended without closing it".into(),
+        };
+        self.devices.insert(id, device);
+        Ok(())
+    }
+
+    fn forget(&mut self, id: DeviceId) {
+        let Some(device) = self.devices.remove(&id) else { return };
+        log::info!("device {id}: removed");
+        if let Some(worker) = device.worker {
+            self.crew.dismiss(worker);
+        }
+        let watched = format!("{}/state", device.wish.front);
+        if let Err(error) = self.store.unwatch(&watched, &id.to_string()) {
+            log::debug!("device {id}: unwatch: {error}");
+        }
+    }
+
+    fn take(&mut self, id: DeviceId, step: Step) -> Result<(), StoreError> {
+        match step {
+            Step::Wait | Step::Remove => Ok(()),
+            Step::Open => {
+                self.open(id);
+                Ok(())
+            }
+            Step::Invite => self.invite(id),
+            Step::Connect => self.connect(id),
+            Step::Announce => self.announce(id),
+            Step::Stop => {
+                self.stop(id);
+                Ok(())
+            }
+            Step::Refuse(state) => self.refuse(id, state),
+            Step::Say(state) => self.update(id, |writer| writer.state(state)),
+        }
+    }
+
+    fn open(&mut self, id: DeviceId) {
+        let Some(device) = self.devices.get_mut(&id) else { return };
+        let worker = WorkerId(self.next_worker);
+        self.next_worker += 1;
+        device.worker = Some(worker);
+        device.stage = Stage::Opening;
+        let Wish { image, read_only, .. } = device.wish.clone();
+        log::info!("device {id}: {}", image.display());
+        self.crew.open(worker, &id.to_string(), image, read_only);
+    }
+
+    fn stop(&mut self, id: DeviceId) {
+        let Some(device) = self.devices.get_mut(&id) else { return };
+        device.stage = Stage::Stopping;
+        if let Some(worker) = device.worker {
+            self.crew.stop(worker);
+        }
+    }
+
+    fn invite(&mut self, id: DeviceId) -> Result<(), StoreError> {
+        let Some((offer, _)) = self.offer(id) else { return Ok(()) };
+        self.update(id, |writer| {
+            writer.remove("error")?;
+            offer.write_limits(|key, value| writer.write(key, value))?;
+            writer.state(XenbusState::InitWait)
+        })
+    }
+
+    fn announce(&mut self, id: DeviceId) -> Result<(), StoreError> {
+        let Some((offer, geometry)) = self.offer(id) else { return Ok(()) };
+        log::info!("device {id}: connected");
+        self.update(id, |writer| {
+            offer.write_features(|key, value| writer.write(key, value))?;
+            geometry.write(|key, value| writer.write(key, value))?;
+            writer.state(XenbusState::Connected)
+        })
+    }
+
+    /// Brings the front's offer and ours together.
+    fn connect(&mut self, id: DeviceId) -> Result<(), StoreError> {
+        let Some((offer, geometry)) = self.offer(id) else { return Ok(()) };
+        let Some(device) = self.devices.get_mut(&id) else { return Ok(()) };
+        let front = match read_front(&self.store, &device.wish.front, offer.max_order)? {
+            Ok(front) => front,
+            Err(refusal) => {
+                self.give_up(id, format!("the guest offers no usable ring: {refusal}"));
+                return Ok(());
+            }
+        };
+        match (negotiate(&front, &offer), device.worker) {
+            (Ok(agreed), Some(worker)) => {
+                device.stage = Stage::Connecting;
+                let ring = front.ring.to_vec();
+                let connect = Connect { peer: id.guest, ring, port: front.port, agreed, geometry };
+                self.crew.connect(worker, connect);
+            }
+            (Ok(_), None) => {}
+            (Err(refusal), _) => self.give_up(id, format!("no agreement: {refusal}")),
+        }
+        Ok(())
+    }
+
+    /// What we publish about a disk.
+    fn offer(&self, id: DeviceId) -> Option<(BackOffer, Geometry)> {
+        let profile = self.devices.get(&id)?.profile?;
+        let mut geometry = Geometry::new(profile.sectors).ok()?;
+        geometry.physical_sector_size = profile.physical_sector_size;
+        geometry.info.set(Info::READ_ONLY, profile.read_only);
+        let granularity = profile.discard_granularity.filter(|_| !profile.read_only);
+        let mut features = Features::PERSISTENT | Features::FLUSH;
+        features.set(Features::DISCARD, granularity.is_some());
+        let discard = Discard { granularity_bytes: granularity.unwrap_or(512), alignment_bytes: 0 };
+        Some((BackOffer { max_order: ORDER_MAX, features, discard }, geometry))
+    }
+
+    fn refuse(&mut self, id: DeviceId, state: XenbusState) -> Result<(), StoreError> {
+        let reason = self.devices.get(&id).map(|device| device.reason.clone()).unwrap_or_default();
+        self.update(id, |writer| {
+            writer.write("error", format_args!("{reason}"))?;
+            writer.state(state)
+        })
+    }
+
+    fn remove(&mut self, id: DeviceId) -> Result<(), StoreError> {
+        let back = id.back(self.server);
+        self.store.remove(Transaction::NONE, &back)?;
+        let above = format!("{}/{}", base(self.server), id.guest);
+        if self.store.list(Transaction::NONE, &above)?.is_empty() {
+            self.store.remove(Transaction::NONE, &above)?;
+        }
+        self.forget(id);
+        Ok(())
+    }
+
+    /// Writes into our directory, all at once, and only if it still is there.
+    fn update(
+        &self,
+        id: DeviceId,
+        write: impl Fn(&Writer<'_, S>) -> Result<(), StoreError>,
+    ) -> Result<(), StoreError> {
+        let back = id.back(self.server);
+        self.store.transact(|within| {
+            if self.store.read(within, &format!("{back}/frontend"))?.is_none() {
+                return Ok(());
+            }
+            write(&Writer { store: &self.store, within, back: &back })
+        })
+    }
+}
+
+/// Writes nodes of one directory in one transaction.
+struct Writer<'a, S> {
+    store: &'a S,
+    within: Transaction,
+    back: &'a str,
+}
+
+impl<S: Store> Writer<'_, S> {
+    fn write(&self, key: &str, value: fmt::Arguments<'_>) -> Result<(), StoreError> {
+        self.store.write(self.within, &format!("{}/{key}", self.back), &value.to_string())
+    }
+
+    fn remove(&self, key: &str) -> Result<(), StoreError> {
+        self.store.remove(self.within, &format!("{}/{key}", self.back))
+    }
+
+    fn state(&self, state: XenbusState) -> Result<(), StoreError> {
+        self.write("state", format_args!("{state}"))
+    }
+}
+
+/// Reads a front's nodes, all at one time.
+fn read_front(
+    store: &impl Store,
+    front: &str,
+    max_order: u32,
+) -> Result<Result<FrontOffer, blkif::Refusal>, StoreError> {
+    store.transact(|within| {
+        let failed = RefCell::new(None);
+        let node = |key: &str| match store.read(within, &format!("{front}/{key}")) {
+            Ok(value) => value,
+            Err(error) => {
+                failed.replace(Some(error));
+                None
+            }
+        };
+        let offer = FrontOffer::read(node, max_order, Abi::WHEN_MISSING);
+        failed.take().map_or(Ok(offer), Err)
+    })
+}
+
+#[cfg(test)]
+mod tests;
