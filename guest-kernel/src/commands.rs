@@ -4,6 +4,7 @@
 use alloc::string::String;
 use alloc::vec::Vec;
 
+use xen::Grants;
 use xen::abi::ShutdownReason;
 
 use crate::command_line::{commands, words};
@@ -39,7 +40,7 @@ pub const COMMANDS: &[Command] = &[
     Command { name: "reboot", arguments: "", about: "restarts the guest", run: reboot },
     Command {
         name: "crash",
-        arguments: "[panic|fault|stack|heap]",
+        arguments: "[panic|fault|stack|memory]",
         about: "ends the guest as a bug would",
         run: crash,
     },
@@ -131,15 +132,18 @@ fn reboot(kernel: &Kernel, _: &[String]) -> Status {
 }
 
 fn crash(kernel: &Kernel, words: &[String]) -> Status {
+    kernel.note(Status::CRASHED);
     match words.first().map(String::as_str) {
         None | Some("panic") => panic!("asked to"),
         Some("fault") => crate::arch::fault(),
         Some("stack") => println!("{}", selfcheck::overflow(0)),
-        Some("heap") => {
+        Some("memory") => {
             let mut all = Vec::new();
-            loop {
-                all.push(alloc::vec![0_u8; 1 << 20]);
+            while let Some(page) = kernel.grants().page() {
+                page.write(0, &[1]);
+                all.push(page);
             }
+            println!("{} pages taken: {}", all.len(), kernel.memory());
         }
         Some(other) => {
             println!("crash: no such kind: {other}");

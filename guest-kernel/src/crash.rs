@@ -12,9 +12,7 @@ use xen::abi::ShutdownReason;
 
 use crate::arch::{self, ConsoleWire};
 use crate::console;
-
-/// The status that a crashed guest reports.
-pub(crate) const CRASHED: u8 = 4;
+use crate::kernel::Status;
 
 static WIRE: Once<ConsoleWire> = Once::new();
 static DYING: AtomicBool = AtomicBool::new(false);
@@ -27,7 +25,8 @@ pub(crate) fn report_to(wire: ConsoleWire) {
 /// Reports and ends the domain.
 pub(crate) fn die(reason: fmt::Arguments<'_>) -> ! {
     if !DYING.swap(true, Ordering::SeqCst) {
-        let text = format_args!("\npvblk: crash: {reason}\npvblk: exit status {CRASHED}\n");
+        let text =
+            format_args!("\npvblk: crash: {reason}\npvblk: exit status {}\n", Status::CRASHED.0);
         console::last_words(WIRE.get(), text);
     }
     arch::shutdown(ShutdownReason::Crash)

@@ -62,28 +62,25 @@ impl<'a> Frames<'a> {
     /// Gives frames back, or gives them to the allocator in the first place. Those that are free
     /// already, or do not exist, are left alone.
     pub fn give(&mut self, frames: Range<u64>) {
-        for frame in frames.start..frames.end.min(self.total) {
-            if self.is_used(frame) {
-                *self.word(frame) &= !bit(frame);
-                self.free += 1;
-                self.lowest = self.lowest.min(frame);
-            }
+        let range = frames.start..frames.end.min(self.total);
+        for (index, bits) in pieces(range.clone()) {
+            let word = &mut self.words[index];
+            self.free += u64::from((*word & bits).count_ones());
+            *word &= !bits;
+        }
+        if !range.is_empty() {
+            self.lowest = self.lowest.min(range.start);
         }
     }
 
     /// Takes these frames, whether free or not: they are not to be handed out.
     pub fn mark(&mut self, frames: Range<u64>) {
-        for frame in frames.start..frames.end.min(self.total) {
-            if !self.is_used(frame) {
-                *self.word(frame) |= bit(frame);
-                self.free -= 1;
-            }
+        for (index, bits) in pieces(frames.start..frames.end.min(self.total)) {
+            let word = &mut self.words[index];
+            self.free -= u64::from((!*word & bits).count_ones());
+            *word |= bits;
         }
         self.lowest = self.next_free(self.lowest);
-    }
-
-    fn word(&mut self, frame: u64) -> &mut u64 {
-        &mut self.words[index(frame)]
     }
 
     fn is_used(&self, frame: u64) -> bool {
@@ -103,6 +100,17 @@ impl<'a> Frames<'a> {
         }
         self.total
     }
+}
+
+/// The words that a range of frames lies in, each with the bits of the range.
+fn pieces(frames: Range<u64>) -> impl Iterator<Item = (usize, u64)> {
+    let first = frames.start / BITS;
+    let behind = if frames.is_empty() { first } else { frames.end.div_ceil(BITS) };
+    (first..behind).map(move |word| {
+        let from = frames.start.max(word * BITS) - word * BITS;
+        let to = frames.end.min((word + 1) * BITS) - word * BITS;
+        (index(word * BITS), u64::MAX << from & u64::MAX >> (BITS - to))
+    })
 }
 
 const fn bit(frame: u64) -> u64 {

@@ -31,6 +31,8 @@ impl Status {
     pub const USAGE: Self = Self(2);
     /// Something that it needs is missing.
     pub const ENVIRONMENT: Self = Self(3);
+    /// The guest died of a bug.
+    pub const CRASHED: Self = Self(4);
     /// It was stopped by Ctrl-C.
     pub const INTERRUPTED: Self = Self(130);
 }
