@@ -3,13 +3,12 @@
 //! Carries out what [`connect::step`](crate::connect::step) answers. [`Device::turn`] is called
 //! whenever the back's state may have changed; it reads everything again and never waits.
 
-use alloc::collections::BTreeMap;
 use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::sync::Arc;
 use core::fmt;
 
-use blkif::{Agreed, BACK_KEYS, FrontOffer, Geometry};
+use blkif::{Agreed, FrontOffer, Geometry};
 use xen::{DomainId, Events, Grants, Store, StoreError, Transaction, XenbusState};
 
 use crate::connect::{Phase, Step, step};
@@ -120,6 +119,11 @@ impl<G: Grants, E: Events + Clone> Device<G, E> {
         Ok(device)
     }
 
+    /// The device's directory.
+    pub fn path(&self) -> &str {
+        &self.path
+    }
+
     /// What the disk is called.
     pub const fn name(&self) -> DiskName {
         self.name
@@ -161,10 +165,19 @@ impl<G: Grants, E: Events + Clone> Device<G, E> {
         for _ in 0..STEPS_MAX {
             self.give_up_on_a_fault(store)?;
             // The state comes first: what it promises was written before it or together with it.
-            let state = store.read(Transaction::NONE, &self.watched())?;
+            let state = read_back(store, &self.watched())?;
             let back = XenbusState::parse(state.as_deref());
-            let nodes = self.back_nodes(store)?;
-            let next = step(self.phase(), back, |key| nodes.get(key));
+            let mut failed = None;
+            let next = step(self.phase(), back, |key| {
+                let path = format!("{}/{key}", self.back_path);
+                read_back(store, &path).unwrap_or_else(|error| {
+                    failed = Some(error);
+                    None
+                })
+            });
+            if let Some(error) = failed {
+                return Err(error.into());
+            }
             if next == Step::Wait {
                 return Ok(());
             }
@@ -297,17 +310,6 @@ impl<G: Grants, E: Events + Clone> Device<G, E> {
         }
     }
 
-    fn back_nodes(&self, store: &impl Store) -> Result<BTreeMap<&'static str, String>, StoreError> {
-        let mut nodes = BTreeMap::new();
-        for key in BACK_KEYS {
-            let path = format!("{}/{key}", self.back_path);
-            if let Some(value) = store.read(Transaction::NONE, &path)? {
-                nodes.insert(key, value);
-            }
-        }
-        Ok(nodes)
-    }
-
     /// Writes our state, unless the tool stack has removed our directory: writing would bring it
     /// back.
     fn say(&self, store: &impl Store, state: XenbusState) -> Result<(), DeviceError> {
@@ -318,6 +320,15 @@ impl<G: Grants, E: Events + Clone> Device<G, E> {
             Ok(())
         })?;
         Ok(())
+    }
+}
+
+/// Reads a node of the back. Once its directory is gone, xenstore answers "denied" and not "no such
+/// node": we may not read the directory above it (`docs/misc/xenstore.txt` of Xen).
+fn read_back(store: &impl Store, path: &str) -> Result<Option<String>, StoreError> {
+    match store.read(Transaction::NONE, path) {
+        Err(StoreError::Denied) => Ok(None),
+        other => other,
     }
 }
 
