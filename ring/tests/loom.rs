@@ -1,0 +1,204 @@
+//! The notification protocol under every order of memory accesses that loom can think of: no
+//! message is slept through.
+//!
+//! Run with `RUSTFLAGS="--cfg loom" cargo test -p ring --release --test loom`. A side that finds
+//! nothing arms its event with `rest`, then clears its pending bit, as a domain does before it
+//! blocks; if the bit was not set, it sleeps. When both sides sleep or have finished, only the
+//! event channel can go on: whoever has a pending bit is woken. If nobody has one and messages are
+//! left, a wake-up was lost. The bits carry no more ordering than they must, so that the fences of
+//! `announce` and `arm` are what the test rests on: without either of them it fails.
+#![cfg(loom)]
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
+use std::sync::Arc;
+
+use loom::model::Builder;
+use loom::thread;
+use ring::sync::{AtomicU32, Ordering};
+use ring::{Back, Front, HEADER_WORDS, Index, Layout, Memory, Notify, Rest};
+
+const SLOTS: u32 = 2;
+/// Just below the wrap of the indexes.
+const START: u32 = u32::MAX;
+
+/// The ring's words, shared by both sides.
+#[derive(Clone)]
+struct Words(Arc<[AtomicU32]>);
+
+impl Memory for Words {
+    fn words(&self) -> usize {
+        self.0.len()
+    }
+
+    fn word(&self, index: usize) -> &AtomicU32 {
+        &self.0[index]
+    }
+}
+
+/// An event channel: one pending bit for each end.
+#[derive(Clone)]
+struct Channel(Arc<[AtomicU32; 2]>);
+
+const FRONT: usize = 0;
+const BACK: usize = 1;
+
+impl Channel {
+    fn new() -> Self {
+        Self(Arc::new([AtomicU32::new(0), AtomicU32::new(0)]))
+    }
+
+    fn notify(&self, side: usize, asked: Notify) {
+        if asked == Notify::Needed {
+            self.0[side].swap(1, Ordering::Release);
+        }
+    }
+
+    fn clear(&self, side: usize) -> bool {
+        self.0[side].swap(0, Ordering::Acquire) == 1
+    }
+}
+
+fn ring() -> (Front<Words>, Back<Words>, Channel) {
+    let layout = Layout::of_slots(SLOTS, 1);
+    let words = (0..HEADER_WORDS + SLOTS as usize).map(|_| AtomicU32::new(0)).collect();
+    let words = Words(words);
+    let front = Front::starting_at(words.clone(), layout, Index::new(START));
+    (front, Back::attach(words, layout), Channel::new())
+}
+
+/// Takes the only word of a message.
+macro_rules! take {
+    ($half:expr) => {
+        $half.take(|reader| reader.word().unwrap()).unwrap()
+    };
+}
+
+/// The side that asks: puts `total` requests, as soon as there is room, and takes the responses.
+struct Asker {
+    front: Front<Words>,
+    channel: Channel,
+    total: u32,
+    put: u32,
+    taken: u32,
+}
+
+impl Asker {
+    /// Works until it has to sleep or has all responses.
+    fn run(&mut self) {
+        loop {
+            while self.put < self.total && self.front.free() > 0 {
+                self.front.put(&[self.put]).unwrap();
+                self.put += 1;
+                self.channel.notify(BACK, self.front.publish());
+            }
+            while let Some(response) = take!(self.front) {
+                assert_eq!(response, !self.taken, "responses come in order and whole");
+                self.taken += 1;
+            }
+            if self.taken == self.total {
+                return;
+            }
+            let room = self.put < self.total && self.front.free() > 0;
+            if !room && self.front.rest().unwrap() == Rest::Idle && !self.channel.clear(FRONT) {
+                return;
+            }
+        }
+    }
+}
+
+/// The side that answers.
+struct Answerer {
+    back: Back<Words>,
+    channel: Channel,
+    taken: u32,
+}
+
+impl Answerer {
+    /// Works until it has to sleep.
+    fn run(&mut self) {
+        loop {
+            while let Some(request) = take!(self.back) {
+                assert_eq!(request, self.taken, "requests come in order and whole");
+                self.taken += 1;
+                self.back.put(&[!request]).unwrap();
+                self.channel.notify(FRONT, self.back.publish());
+            }
+            if self.back.rest().unwrap() == Rest::Idle && !self.channel.clear(BACK) {
+                return;
+            }
+        }
+    }
+}
+
+/// `total` requests there and back, both sides at once.
+fn there_and_back(total: u32, preemptions: Option<usize>) {
+    let mut builder = Builder::new();
+    builder.preemption_bound = preemptions;
+    builder.check(move || {
+        let (front, back, channel) = ring();
+        let mut asker = Asker { front, channel: channel.clone(), total, put: 0, taken: 0 };
+        let mut answerer = Answerer { back, channel: channel.clone(), taken: 0 };
+        let other = thread::spawn(move || {
+            answerer.run();
+            answerer
+        });
+        asker.run();
+        let mut answerer = other.join().unwrap();
+        while asker.taken < total {
+            let (front_woken, back_woken) = (channel.clear(FRONT), channel.clear(BACK));
+            assert!(front_woken || back_woken, "a wake-up was lost");
+            if back_woken {
+                answerer.run();
+            }
+            if front_woken {
+                asker.run();
+            }
+        }
+    });
+}
+
+/// Requests only: the back takes and never answers.
+fn one_way(total: u32, preemptions: Option<usize>) {
+    let mut builder = Builder::new();
+    builder.preemption_bound = preemptions;
+    builder.check(move || {
+        let (mut front, mut back, channel) = ring();
+        let events = channel.clone();
+        let other = thread::spawn(move || {
+            let mut taken = 0;
+            loop {
+                while let Some(request) = take!(back) {
+                    assert_eq!(request, taken);
+                    taken += 1;
+                }
+                if back.rest().unwrap() == Rest::Idle && !events.clear(BACK) {
+                    return (back, taken);
+                }
+            }
+        });
+        for number in 0..total {
+            front.put(&[number]).unwrap();
+            channel.notify(BACK, front.publish());
+        }
+        let (mut back, taken) = other.join().unwrap();
+        if taken < total {
+            assert!(channel.clear(BACK), "a wake-up was lost");
+            assert_eq!(take!(back), Some(taken));
+        }
+    });
+}
+
+#[test]
+fn no_request_is_slept_through() {
+    one_way(2, None);
+}
+
+#[test]
+fn no_message_is_slept_through_either_way() {
+    there_and_back(2, Some(5));
+}
+
+#[test]
+fn no_message_is_slept_through_when_slots_are_used_again() {
+    there_and_back(3, Some(4));
+}

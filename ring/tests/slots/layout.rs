@@ -1,0 +1,151 @@
+//! Where slots lie in memory, for rings of 1 to 16 pages and both ABIs, byte by byte.
+
+use ring::{Back, Front, HEADER_WORDS, Index, Layout, PAGE_SIZE, Page, Reader};
+
+/// The table that a C compiler made of the public headers.
+const TABLE: &str = include_str!("../../../xen/abi/layout.txt");
+const ORDERS: std::ops::RangeInclusive<u32> = 0..=4;
+
+/// Offset and size of a member, from the table.
+fn member(name: &str) -> (usize, usize) {
+    let line = format!("field struct {name} ");
+    let rest = TABLE.lines().find_map(|candidate| candidate.strip_prefix(&line)).unwrap();
+    let (offset, size) = rest.split_once(' ').unwrap();
+    (offset.parse().unwrap(), size.parse().unwrap())
+}
+
+#[test]
+fn the_header_and_the_strides_are_the_compiler_s() {
+    for (ring, stride) in [("blkif_sring", 112), ("blkif32_sring", 108)] {
+        assert_eq!(member(&format!("{ring} req_prod")), (crate::REQ_PROD * 4, 4));
+        assert_eq!(member(&format!("{ring} req_event")), (crate::REQ_EVENT * 4, 4));
+        assert_eq!(member(&format!("{ring} rsp_prod")), (crate::RSP_PROD * 4, 4));
+        assert_eq!(member(&format!("{ring} rsp_event")), (crate::RSP_EVENT * 4, 4));
+        assert_eq!(member(&format!("{ring} ring")), (HEADER_WORDS * 4, stride));
+    }
+}
+
+#[test]
+fn a_new_ring_has_the_header_of_the_protocol_and_nothing_else() {
+    let page = Page::new();
+    page.write(0, &[0xff; PAGE_SIZE]);
+    let _ = Front::new(&page, Layout::of_pages(0, 28));
+    let mut bytes = [0; PAGE_SIZE];
+    page.read(0, &mut bytes);
+    let mut expected = [0; PAGE_SIZE];
+    // req_event and rsp_event ask for the first message.
+    (expected[4], expected[12]) = (1, 1);
+    assert_eq!(bytes, expected);
+}
+
+#[test]
+fn both_abis_have_32_slots_for_each_page() {
+    for order in ORDERS {
+        for slot_words in [28, 27] {
+            let layout = Layout::of_pages(order, slot_words);
+            assert_eq!(layout.slots(), 32 << order);
+            assert!(layout.words() * 4 <= PAGE_SIZE << order);
+        }
+    }
+}
+
+/// The slots that begin in one page and end in another.
+fn straddling(order: u32, stride: usize) -> Vec<usize> {
+    let page_of = |byte: usize| byte / PAGE_SIZE;
+    (0..32 << order)
+        .filter(|slot| page_of(64 + slot * stride) != page_of(64 + slot * stride + stride - 1))
+        .collect()
+}
+
+#[test]
+fn slots_straddle_pages_where_they_were_computed_by_hand() {
+    assert_eq!(straddling(0, 112), []);
+    assert_eq!(straddling(1, 112), []);
+    assert_eq!(straddling(2, 112), [72, 109]);
+    assert_eq!(straddling(3, 112).len(), 6);
+    assert_eq!(straddling(4, 112).len(), 12);
+    assert_eq!(straddling(0, 108), []);
+    assert_eq!(straddling(1, 108), [37]);
+}
+
+/// A word that tells its place.
+fn mark(slot: usize, word: usize) -> u32 {
+    u32::try_from(slot * 1000 + word).unwrap()
+}
+
+fn all_words(reader: &mut Reader<'_, &[Page]>) -> Vec<u32> {
+    std::iter::from_fn(|| reader.word()).collect()
+}
+
+fn byte_by_byte(order: u32, slot_words: usize) {
+    let pages: Vec<Page> = (0..1 << order).map(|_| Page::new()).collect();
+    let layout = Layout::of_pages(order, slot_words);
+    let slots = layout.slots() as usize;
+    let start = Index::new(u32::MAX - 9);
+    let mut front = Front::starting_at(&pages[..], layout, start);
+    let slot_of = |nth: usize| (start.raw() as usize + nth) % slots;
+    let marks = |nth: usize| (0..slot_words).map(move |at| mark(slot_of(nth), at));
+    for nth in 0..slots {
+        front.put(&marks(nth).collect::<Vec<_>>()).unwrap();
+    }
+    assert!(front.put(&[0]).is_err());
+    for nth in 0..slots {
+        for (at, expected) in marks(nth).enumerate() {
+            let offset = 64 + slot_of(nth) * slot_words * 4 + at * 4;
+            let mut bytes = [0; 4];
+            pages[offset / PAGE_SIZE].read(offset % PAGE_SIZE, &mut bytes);
+            assert_eq!(u32::from_le_bytes(bytes), expected, "slot {} word {at}", slot_of(nth));
+        }
+    }
+    let _ = front.publish();
+    let mut back = Back::attach(&pages[..], layout);
+    for nth in 0..slots {
+        let expected: Vec<_> = marks(nth).collect();
+        assert_eq!(back.take(all_words), Ok(Some(expected)));
+    }
+}
+
+#[test]
+fn every_word_of_every_slot_lies_where_it_should() {
+    for order in ORDERS {
+        byte_by_byte(order, 28);
+        byte_by_byte(order, 27);
+    }
+}
+
+#[test]
+fn a_reader_passes_over_words_and_stops_at_the_end_of_its_slot() {
+    let words = crate::memory(2, 4);
+    let (mut front, mut back) = crate::halves(&words, Layout::of_slots(2, 4), 0);
+    front.put(&[1, 2, 3, 4]).unwrap();
+    front.put(&[5]).unwrap();
+    let _ = front.publish();
+    let read = back.take(|reader| {
+        reader.skip(2);
+        let third = reader.word();
+        reader.skip(usize::MAX);
+        (third, reader.word())
+    });
+    assert_eq!(read, Ok(Some((Some(3), None))));
+    assert_eq!(back.take(|reader| reader.word()), Ok(Some(Some(5))));
+}
+
+#[test]
+fn a_page_is_read_and_written_at_every_alignment() {
+    for offset in [0, 1, 2, 3, 5, 4086, 4090] {
+        for length in 0..=6 {
+            let page = Page::new();
+            page.write(0, &[0xee; PAGE_SIZE]);
+            let bytes: Vec<u8> = (1..=length).collect();
+            page.write(offset, &bytes);
+            let mut all = [0; PAGE_SIZE];
+            page.read(0, &mut all);
+            let mut expected = [0xee; PAGE_SIZE];
+            expected[offset..offset + bytes.len()].copy_from_slice(&bytes);
+            assert_eq!(all, expected);
+            let mut part = vec![0; bytes.len()];
+            page.read(offset, &mut part);
+            assert_eq!(part, bytes);
+        }
+    }
+}
