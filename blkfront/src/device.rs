@@ -8,7 +8,7 @@ use alloc::string::{String, ToString};
 use alloc::sync::Arc;
 use core::fmt;
 
-use blkif::{Agreed, FrontOffer, Geometry};
+use blkif::{Agreed, FrontOffer, Geometry, SEGMENTS_MAX};
 use xen::{DomainId, Events, Grants, Store, StoreError, Transaction, XenbusState};
 
 use crate::connect::{Phase, Step, step};
@@ -25,7 +25,8 @@ const STEPS_MAX: usize = 16;
 pub struct Wishes {
     /// A ring of `2^order` pages, or what the back takes if that is less.
     pub order: u32,
-    /// Pages for data, granted for the life of the connection.
+    /// Pages for data, granted for the life of the connection: at least 1, and at most as many as
+    /// all slots of the ring can carry.
     pub pool_pages: usize,
 }
 
@@ -165,12 +166,12 @@ impl<G: Grants, E: Events + Clone> Device<G, E> {
         for _ in 0..STEPS_MAX {
             self.give_up_on_a_fault(store)?;
             // The state comes first: what it promises was written before it or together with it.
-            let state = read_back(store, &self.watched())?;
+            let state = look(store, Transaction::NONE, &self.watched())?;
             let back = XenbusState::parse(state.as_deref());
             let mut failed = None;
             let next = step(self.phase(), back, |key| {
                 let path = format!("{}/{key}", self.back_path);
-                read_back(store, &path).unwrap_or_else(|error| {
+                look(store, Transaction::NONE, &path).unwrap_or_else(|error| {
                     failed = Some(error);
                     None
                 })
@@ -258,7 +259,10 @@ impl<G: Grants, E: Events + Clone> Device<G, E> {
         store: &impl Store,
         terms: (Agreed, Geometry),
     ) -> Result<(), DeviceError> {
-        let pool = match Pool::new(&self.lender, self.wishes.pool_pages) {
+        // More than all slots full of pages could never be in use, and the back would have to
+        // forget mappings that come back.
+        let most = (32 << terms.0.order) * SEGMENTS_MAX;
+        let pool = match Pool::new(&self.lender, self.wishes.pool_pages.min(most)) {
             Ok(pool) => pool,
             Err(error) => {
                 self.fail(store, &error.to_string())?;
@@ -323,17 +327,18 @@ impl<G: Grants, E: Events + Clone> Device<G, E> {
     }
 }
 
-/// Reads a node of the back. Once its directory is gone, xenstore answers "denied" and not "no such
-/// node": we may not read the directory above it (`docs/misc/xenstore.txt` of Xen).
-fn read_back(store: &impl Store, path: &str) -> Result<Option<String>, StoreError> {
-    match store.read(Transaction::NONE, path) {
+/// Reads a node that the tool stack may have removed. Once its directory is gone, xenstore may
+/// answer "denied" and not "no such node": a guest cannot read the directory above it
+/// (`docs/misc/xenstore.txt` of Xen).
+fn look(store: &impl Store, within: Transaction, path: &str) -> Result<Option<String>, StoreError> {
+    match store.read(within, path) {
         Err(StoreError::Denied) => Ok(None),
         other => other,
     }
 }
 
 fn is_there(store: &impl Store, within: Transaction, path: &str) -> Result<bool, StoreError> {
-    Ok(store.read(within, &format!("{path}/backend"))?.is_some())
+    Ok(look(store, within, &format!("{path}/backend"))?.is_some())
 }
 
 /// Writes an offer and state 3 into the device's directory; tells whether the directory is there.

@@ -243,6 +243,16 @@ fn a_fault_of_the_ring_is_reported_and_ends_the_device_without_waiting_for_answe
 }
 
 #[test]
+fn a_pool_is_no_larger_than_all_slots_can_carry() {
+    let (store, grants, events) = (directories(), FakeGrants::new(1000), FakeEvents::default());
+    let wishes = Wishes { order: 0, pool_pages: 999 };
+    let mut device = Device::open(&store, FRONT, (grants, events), wishes).unwrap();
+    back_says(&store, Connected, &GEOMETRY);
+    device.turn(&store).unwrap();
+    assert_eq!(device.disk().unwrap().free_pages(), 32 * 11);
+}
+
+#[test]
 fn too_little_memory_for_the_pool_ends_the_device_and_says_so() {
     let (store, grants, events) = (directories(), FakeGrants::new(10), FakeEvents::default());
     let ends = (grants.clone(), events);
