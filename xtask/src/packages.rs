@@ -139,6 +139,7 @@ pub fn ensure(host: Host) -> Result<Pool> {
     };
     download(host, &draft.join("debs"), &names)?;
     unpack(host, &draft)?;
+    whole(&Pool { root: draft.join("root"), ..pool.clone() })?;
     fs::rename(&draft, &folder).context(|| format!("naming {}", folder.display()))?;
     Ok(pool)
 }
@@ -147,15 +148,16 @@ pub fn ensure(host: Host) -> Result<Pool> {
 fn closure(host: Host) -> Result<Vec<String>> {
     let mut apt = host::tool("apt-get");
     apt.args(["-o", "Dir::State::status=/dev/null", "-o", "Debug::NoLocking=1"]);
-    apt.args(["--no-install-recommends", "--print-uris", "-y", "install"]).args(WANT);
+    apt.args(["--no-install-recommends", "--simulate", "-y", "install"]).args(WANT);
     let plan = host.output(&mut apt)?;
     Ok(wanted(&String::from_utf8_lossy(&plan)))
 }
 
-/// Reads package names out of `apt-get --print-uris`: lines of `'URI' FILE SIZE HASH`.
+/// Reads package names out of a simulated installation: lines of `Inst NAME (VERSION …)`. (The list of
+/// addresses to fetch will not do: it leaves out what lies in apt's own cache.)
 fn wanted(plan: &str) -> Vec<String> {
-    let lines = plan.lines().filter(|line| line.starts_with('\''));
-    let names = lines.filter_map(|line| line.split(' ').nth(1)?.split('_').next());
+    let lines = plan.lines().filter_map(|line| line.strip_prefix("Inst "));
+    let names = lines.filter_map(|line| line.split(' ').next());
     let kept = names.filter(|name| !SKIP.iter().any(|skip| is_part_of(name, skip)));
     let mut names: Vec<String> = kept.map(str::to_owned).collect();
     names.sort();
@@ -169,6 +171,22 @@ fn is_part_of(name: &str, skip: &str) -> bool {
         Some(rest) => rest.is_empty() || rest.starts_with(|c: char| c == '-' || c.is_ascii_digit()),
         None => false,
     }
+}
+
+/// Refuses a pool that lacks what everything else stands on, before it gets its name.
+fn whole(pool: &Pool) -> Result<()> {
+    pool.hypervisor()?;
+    pool.xen()?;
+    for flavour in ["amd64", "cloud-amd64"] {
+        pool.kernel(flavour)?;
+        pool.modules(flavour)?;
+    }
+    for path in ["lib/x86_64-linux-gnu/ld-linux-x86-64.so.2", "bin/busybox", "bin/bash"] {
+        if !pool.root.join(path).exists() {
+            return Err(LabError::Failed(format!("the fetched packages hold no {path}")));
+        }
+    }
+    Ok(())
 }
 
 fn download(host: Host, folder: &Path, names: &[String]) -> Result<()> {
@@ -203,12 +221,13 @@ mod tests {
 
     #[test]
     fn a_plan_gives_names_once_without_what_is_skipped() {
-        let plan = "Reading lists...\n\
-            'http://x/bash_5.2_amd64.deb' bash_5.2-2_amd64.deb 14 SHA256:ab\n\
-            'http://x/libc6.deb' libc6_2.36_amd64.deb 9 SHA256:cd\n\
-            'http://x/perl-base.deb' perl-base_5_amd64.deb 9 SHA256:cd\n\
-            'http://x/libpam0g.deb' libpam0g_1_amd64.deb 9 SHA256:cd\n\
-            'http://x/bash_5.2_amd64.deb' bash_5.2-2_amd64.deb 14 SHA256:ab\n";
+        let plan = "Reading package lists...\n\
+            Inst bash (5.2-2 Debian:12/stable [amd64])\n\
+            Inst libc6 (2.36 Debian:12/stable [amd64]) []\n\
+            Inst perl-base (5 Debian:12/stable [amd64])\n\
+            Inst libpam0g (1 Debian:12/stable [amd64])\n\
+            Conf bash (5.2-2 Debian:12/stable [amd64])\n\
+            Inst bash (5.2-2 Debian:12/stable [amd64])\n";
         assert_eq!(wanted(plan), ["bash", "libc6"]);
     }
 
