@@ -3,10 +3,10 @@
 //! The order is forced: the console first, so that whatever goes wrong can be told; then memory,
 //! on which everything else stands; then time and events; then what needs them.
 
+use core::cell::RefCell;
 use core::sync::atomic::AtomicU8;
 
 use xen::abi::ShutdownReason;
-use xen::store::Connection;
 
 use crate::arch::{self, ConsoleWire, MemoryError, Start};
 use crate::command_line::CommandLine;
@@ -14,7 +14,8 @@ use crate::console::{self, Keyboard};
 use crate::events::Channels;
 use crate::grants::GrantTable;
 use crate::kernel::{Kernel, Status, farewell};
-use crate::store::StoreWire;
+use crate::programs::Disks;
+use crate::store::GuestStore;
 use crate::timeline::Timeline;
 use crate::{commands, crash, println};
 
@@ -29,17 +30,21 @@ pub(crate) fn boot(start: Start) -> ! {
     timeline.mark("memory", arch::tsc());
     let events = Channels::open().expect("every domain has a timer");
     let grants = GrantTable::open().expect("every domain has a grant table");
-    let store =
-        start.store().map(|(page, port)| Connection::new(StoreWire::open(page, port, events)));
+    let store = start.store().and_then(|(page, port)| {
+        let store = GuestStore::open(page, port, events);
+        store.inspect_err(|error| println!("pvblk: no xenstore: {error}")).ok()
+    });
     let command_line = CommandLine::parse(start.command_line()).unwrap_or_else(|error| {
         println!("pvblk: kernel command line: {error}");
         farewell(Status::USAGE, ending(&start))
     });
     let keyboard = Keyboard::open(&start.console());
     let status = AtomicU8::new(Status::OKAY.0);
-    let kernel = Kernel { command_line, keyboard, events, grants, store, timeline, status };
+    let disks = RefCell::new(Disks::new());
+    let kernel = Kernel { command_line, keyboard, events, grants, store, timeline, status, disks };
     kernel.mark("ready");
     println!("pvblk {}: {}", env!("CARGO_PKG_VERSION"), kernel.memory());
+    kernel.connect_disks();
     commands::run(&kernel, start.is_initial_domain())
 }
 

@@ -9,7 +9,8 @@ use xen::abi::ShutdownReason;
 
 use crate::command_line::{commands, words};
 use crate::kernel::{Kernel, Status};
-use crate::{println, selfcheck};
+use crate::line::Input;
+use crate::{println, programs, selfcheck};
 
 /// A command. It prints its own errors, one line each, and tells how it went.
 pub struct Command {
@@ -34,6 +35,31 @@ pub const COMMANDS: &[Command] = &[
         about: "tells when what was reached",
         run: timeline,
     },
+    Command { name: "disks", arguments: "", about: "lists the disks", run: disks },
+    Command {
+        name: "sha256",
+        arguments: "DISK",
+        about: "hashes a disk, or --size of it from --offset on",
+        run: sha256,
+    },
+    Command {
+        name: "dd",
+        arguments: "if=DISK of=DISK",
+        about: "copies a disk; bs= count= skip= seek=",
+        run: dd,
+    },
+    Command {
+        name: "pattern",
+        arguments: "write|verify DISK",
+        about: "self-describing sectors; --seed= --generation= --offset= --size=",
+        run: pattern,
+    },
+    Command {
+        name: "bench",
+        arguments: "DISK --rw=randread",
+        about: "measures; --bs=4k --iodepth=1 --runtime=5 --number_ios= --size= --randseed=",
+        run: bench,
+    },
     Command { name: "sleep", arguments: "MS", about: "waits for milliseconds", run: sleep },
     Command { name: "selfcheck", arguments: "", about: "checks the kernel itself", run: check },
     Command { name: "poweroff", arguments: "", about: "ends the guest", run: poweroff },
@@ -55,12 +81,24 @@ pub(crate) fn run(kernel: &Kernel, initial_domain: bool) -> ! {
     for command in kernel.command_line().value("run").map(commands).unwrap_or_default() {
         kernel.note(execute(kernel, command));
     }
+    kernel.keyboard().prompt();
     loop {
-        if let Some(line) = kernel.keyboard().read_line(kernel.events()) {
-            for command in commands(&line) {
-                execute(kernel, command);
-            }
+        if let Some(reason) = kernel.shutdown_wanted() {
+            println!();
+            kernel.shutdown(reason);
         }
+        match kernel.keyboard().poll() {
+            Input::Nothing => {
+                kernel.wait(None);
+                continue;
+            }
+            Input::Line(line) => commands(&line).into_iter().for_each(|command| {
+                execute(kernel, command);
+            }),
+            Input::Interrupt => {}
+            Input::End => println!(),
+        }
+        kernel.keyboard().prompt();
     }
 }
 
@@ -78,14 +116,14 @@ pub fn execute(kernel: &Kernel, command: &str) -> Status {
         Some(command) => (command.run)(kernel, arguments),
         None => {
             println!("pvblk: no command {name:?}: try help");
-            Status::USAGE
+            Status::NO_COMMAND
         }
     }
 }
 
 fn help(_: &Kernel, _: &[String]) -> Status {
     for command in COMMANDS {
-        println!("{:<10} {:<26} {}", command.name, command.arguments, command.about);
+        println!("{:<10} {:<19} {}", command.name, command.arguments, command.about);
     }
     Status::OKAY
 }
@@ -110,6 +148,26 @@ fn timeline(kernel: &Kernel, _: &[String]) -> Status {
     }
 }
 
+fn disks(kernel: &Kernel, words: &[String]) -> Status {
+    kernel.program("disks", programs::list::run, words)
+}
+
+fn sha256(kernel: &Kernel, words: &[String]) -> Status {
+    kernel.program("sha256", programs::digest::run, words)
+}
+
+fn dd(kernel: &Kernel, words: &[String]) -> Status {
+    kernel.program("dd", programs::copy::run, words)
+}
+
+fn pattern(kernel: &Kernel, words: &[String]) -> Status {
+    kernel.program("pattern", programs::stamp::run, words)
+}
+
+fn bench(kernel: &Kernel, words: &[String]) -> Status {
+    kernel.program("bench", programs::bench::run, words)
+}
+
 fn sleep(kernel: &Kernel, words: &[String]) -> Status {
     let Some(ms) = words.first().and_then(|word| word.parse().ok()) else {
         println!("sleep: how many milliseconds?");
@@ -124,10 +182,12 @@ fn check(kernel: &Kernel, _: &[String]) -> Status {
 }
 
 fn poweroff(kernel: &Kernel, _: &[String]) -> Status {
+    kernel.close_disks();
     kernel.shutdown(ShutdownReason::Poweroff)
 }
 
 fn reboot(kernel: &Kernel, _: &[String]) -> Status {
+    kernel.close_disks();
     kernel.shutdown(ShutdownReason::Reboot)
 }
 

@@ -3,7 +3,8 @@
 //! Output is one value for the whole kernel ([`print!`](crate::print)), because everything may
 //! print. A guest's console is a byte ring: when it is full, printing waits for the backend
 //! rather than lose a line; when nobody has read for [`PATIENCE`], what does not fit is dropped
-//! and counted until somebody reads again. The initial domain prints by hypercall.
+//! until somebody reads again, and the gap is marked. The initial domain prints by hypercall.
+//! Nothing here takes memory for output: the kernel must be able to say that there is none.
 //!
 //! Input is a value of its own that the kernel hands to whoever reads lines.
 
@@ -19,7 +20,6 @@ use xen::Port;
 use xen::abi::Virq;
 
 use crate::arch::{self, ConsoleWire};
-use crate::events::Channels;
 use crate::kernel::now;
 use crate::line::{Editor, Input};
 use crate::time::Instant;
@@ -30,6 +30,8 @@ pub const PATIENCE: Duration = Duration::from_secs(10);
 const NAP: Duration = Duration::from_millis(1);
 /// Looks without a clock, before time can be told: each lets other domains run.
 const LOOKS_MAX: u32 = 100_000;
+/// Stands where output was dropped.
+const GAP: &[u8] = b"\r\n[console output lost here]\r\n";
 /// Bytes of input that are kept until somebody reads them.
 pub const INPUT_MAX: usize = 1024;
 /// Ctrl-C.
@@ -48,7 +50,7 @@ macro_rules! println {
     ($($argument:tt)*) => { $crate::console::write(format_args!("{}\n", format_args!($($argument)*))) };
 }
 
-static OUTPUT: Mutex<Output> = Mutex::new(Output { sink: Sink::None, lost: 0, deaf: false });
+static OUTPUT: Mutex<Output> = Mutex::new(Output { sink: Sink::None, deaf: false });
 
 /// Where output goes.
 enum Sink {
@@ -63,9 +65,7 @@ enum Sink {
 
 struct Output {
     sink: Sink,
-    /// Bytes dropped since the backend stopped reading.
-    lost: u64,
-    /// The backend did not read for as long as we had patience.
+    /// The backend did not read for as long as we had patience: what does not fit is dropped.
     deaf: bool,
 }
 
@@ -92,7 +92,7 @@ pub(crate) fn drain(patience: Duration) {
 pub(crate) fn last_words(wire: Option<&ConsoleWire>, arguments: fmt::Arguments<'_>) {
     // A second sender on the page, from the index that stands in it; the first one is not used
     // any more.
-    let mut output = Output { sink: wire.map_or(Sink::None, Sink::open), lost: 0, deaf: false };
+    let mut output = Output { sink: wire.map_or(Sink::None, Sink::open), deaf: false };
     let _ = output.write_fmt(arguments);
     output.notify();
     output.drain(Duration::from_secs(2));
@@ -127,7 +127,6 @@ impl Output {
             match self.put(bytes) {
                 Ok(0) if self.deaf || !wait.nap() => {
                     self.deaf = true;
-                    self.lost += bytes.len() as u64;
                     return;
                 }
                 Ok(0) => {}
@@ -147,16 +146,13 @@ impl Output {
     /// Puts what there is room for into the ring. If there is no room, the backend is told.
     fn put(&mut self, bytes: &[u8]) -> Result<usize, Broken> {
         let Sink::Ring { sender, port } = &mut self.sink else { return Ok(bytes.len()) };
-        if self.lost > 0 {
-            // Before anything else is printed, the loss is.
-            let mut note = String::new();
-            let _ = write!(note, "\r\n[{} bytes of console output lost]\r\n", self.lost);
+        if self.deaf {
+            // Somebody reads again: before anything else is printed, the gap is marked.
             let room = Area::CONSOLE_OUT.size_bytes() - sender.unread()?;
-            if (room as usize) < note.len() {
+            if (room as usize) < GAP.len() {
                 return Ok(0);
             }
-            sender.send(note.as_bytes())?;
-            self.lost = 0;
+            sender.send(GAP)?;
             self.deaf = false;
         }
         let count = sender.send(bytes)?;
@@ -268,30 +264,29 @@ impl Keyboard {
         self.queue.len() < before
     }
 
-    /// Waits for a line. `None` on Ctrl-C and Ctrl-D.
-    pub fn read_line(&self, events: Channels) -> Option<String> {
+    /// Shows the prompt and what is typed so far.
+    pub fn prompt(&self) {
+        let mut echo = String::new();
+        self.editor.lock().redraw(&mut echo);
+        crate::print!("{echo}");
+    }
+
+    /// Takes in what has come, without waiting, and tells what it completed. Called again until it
+    /// is [`Input::Nothing`]; then a wait for any event will not miss input.
+    pub fn poll(&self) -> Input {
+        self.pump();
         let mut editor = self.editor.lock();
         let mut echo = String::new();
-        editor.redraw(&mut echo);
-        loop {
-            self.pump();
-            while let Some(byte) = self.queue.pop() {
-                let input = editor.feed(byte, &mut echo);
-                if input != Input::Nothing {
-                    crate::print!("{echo}");
-                    return match input {
-                        Input::Line(line) => Some(line),
-                        _ => None,
-                    };
-                }
-            }
-            crate::print!("{echo}");
-            echo.clear();
-            match self.port {
-                Some(port) => events.wait_for(port, None),
-                None => events.wait(None),
-            };
+        let mut input = Input::Nothing;
+        while input == Input::Nothing
+            && let Some(byte) = self.queue.pop()
+        {
+            input = editor.feed(byte, &mut echo);
         }
+        if !echo.is_empty() {
+            crate::print!("{echo}");
+        }
+        input
     }
 
     /// Moves bytes from the source to the queue, as far as there is room.

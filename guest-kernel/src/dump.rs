@@ -4,6 +4,8 @@
 
 use core::fmt;
 
+use x86_64::structures::idt::PageFaultErrorCode;
+
 /// Words of the stack that are shown.
 pub const STACK_WORDS: usize = 24;
 /// Stands for Xen's failsafe callback where a vector is meant.
@@ -80,13 +82,16 @@ fn name(vector: u64) -> &'static str {
 
 /// What a page fault was about, from its error code.
 fn page_fault(error_code: u64) -> (&'static str, &'static str) {
-    let verb = match (error_code & 0x10 != 0, error_code & 2 != 0) {
-        (true, _) => "executing",
-        (false, true) => "writing",
-        (false, false) => "reading",
+    let code = PageFaultErrorCode::from_bits_retain(error_code);
+    let verb = if code.contains(PageFaultErrorCode::INSTRUCTION_FETCH) {
+        "executing"
+    } else if code.contains(PageFaultErrorCode::CAUSED_BY_WRITE) {
+        "writing"
+    } else {
+        "reading"
     };
-    let why = if error_code & 1 == 0 { "not mapped" } else { "not permitted" };
-    (verb, why)
+    let mapped = code.contains(PageFaultErrorCode::PROTECTION_VIOLATION);
+    (verb, if mapped { "not permitted" } else { "not mapped" })
 }
 
 impl fmt::Display for Dump<'_> {

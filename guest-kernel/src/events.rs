@@ -44,7 +44,12 @@ impl Channels {
     ///
     /// Whoever waits looks for work after every wake-up, not only when the event was his.
     pub fn wait(self, until: Option<Instant>) -> Woken {
-        wait_until(|| ARRIVALS.take_all(), until)
+        self.wait_noting(until, |_| {})
+    }
+
+    /// The same, and tells `note` each port that had an event, for counting.
+    pub fn wait_noting(self, until: Option<Instant>, mut note: impl FnMut(Port)) -> Woken {
+        wait_until(|| ARRIVALS.take_all(&mut note), until)
     }
 
     /// The same for one port; events on others are kept for [`wait`](Self::wait).
@@ -71,7 +76,7 @@ fn collect() {
     }
 }
 
-fn wait_until(came: impl Fn() -> bool, until: Option<Instant>) -> Woken {
+fn wait_until(mut came: impl FnMut() -> bool, until: Option<Instant>) -> Woken {
     loop {
         collect();
         // The timer says nothing but that time has passed, which is looked at below.

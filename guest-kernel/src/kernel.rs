@@ -1,5 +1,6 @@
 //! What the kernel offers to its programs.
 
+use core::cell::RefCell;
 use core::fmt;
 use core::sync::atomic::{AtomicU8, Ordering};
 use core::time::Duration;
@@ -11,7 +12,8 @@ use crate::command_line::CommandLine;
 use crate::console::{self, Keyboard};
 use crate::events::{Channels, Woken};
 use crate::grants::GrantTable;
-use crate::store::StoreConnection;
+use crate::programs::Disks;
+use crate::store::GuestStore;
 use crate::time::{Instant, Monotonic};
 use crate::timeline::{Report, Timeline};
 
@@ -33,6 +35,8 @@ impl Status {
     pub const ENVIRONMENT: Self = Self(3);
     /// The guest died of a bug.
     pub const CRASHED: Self = Self(4);
+    /// There is no such command.
+    pub const NO_COMMAND: Self = Self(127);
     /// It was stopped by Ctrl-C.
     pub const INTERRUPTED: Self = Self(130);
 }
@@ -73,9 +77,11 @@ pub struct Kernel {
     pub(crate) keyboard: Keyboard,
     pub(crate) events: Channels,
     pub(crate) grants: GrantTable,
-    pub(crate) store: Option<StoreConnection>,
+    pub(crate) store: Option<GuestStore>,
     pub(crate) timeline: Timeline,
     pub(crate) status: AtomicU8,
+    /// Borrowed by one program at a time.
+    pub(crate) disks: RefCell<Disks<Self>>,
 }
 
 impl Kernel {
@@ -95,6 +101,18 @@ impl Kernel {
     /// Waits until an event comes, or until `until`; see [`Channels::wait`].
     pub fn wait(&self, until: Option<Instant>) -> Woken {
         self.events.wait(until)
+    }
+
+    /// Whether the user, by Ctrl-C, or the toolstack wants the program to end. A program that runs
+    /// for long asks between two steps.
+    pub fn interrupted(&self) -> bool {
+        self.keyboard.interrupted() || self.shutdown_wanted().is_some()
+    }
+
+    /// How the toolstack wants the guest to end (`xl shutdown`, `xl reboot`), if it does.
+    pub fn shutdown_wanted(&self) -> Option<ShutdownReason> {
+        // A store that is lost asks for nothing; whoever uses it next will say that it is lost.
+        self.store.as_ref()?.wanted().ok().flatten()
     }
 
     /// The kernel command line.
@@ -118,7 +136,7 @@ impl Kernel {
     }
 
     /// Xenstore; the initial domain has none.
-    pub fn store(&self) -> Option<&StoreConnection> {
+    pub fn store(&self) -> Option<&GuestStore> {
         self.store.as_ref()
     }
 

@@ -5,7 +5,8 @@
 //!   waiting, console, grants, events, xenstore, shutdown;
 //! * [`commands`] is what the console and the kernel command line can ask for;
 //! * the rest is pure and is tested on the host: [`layout`], [`frames`], [`ports`], [`time`],
-//!   [`command_line`], [`line`](mod@line), [`dump`].
+//!   [`command_line`], [`line`](mod@line), [`dump`], and with a machine to play on the
+//!   [`programs`] with their [`pattern`].
 //!
 //! The kernel has one virtual processor, one address space and one thread. It waits in one place
 //! (`events`), panics only about its own mistakes, and aborts when it does.
@@ -20,7 +21,9 @@ pub mod dump;
 pub mod frames;
 pub mod layout;
 pub mod line;
+pub mod pattern;
 pub mod ports;
+pub mod programs;
 pub mod time;
 pub mod timeline;
 
@@ -41,6 +44,8 @@ pub mod events;
 pub mod grants;
 #[cfg(target_os = "none")]
 pub mod kernel;
+#[cfg(target_os = "none")]
+mod machine;
 #[cfg(target_os = "none")]
 mod selfcheck;
 #[cfg(target_os = "none")]

@@ -49,9 +49,18 @@ impl Arrivals {
         word.is_some_and(|word| word.fetch_and(!bit, Ordering::Relaxed) & bit != 0)
     }
 
-    /// Takes all events; tells whether there was any.
-    pub fn take_all(&self) -> bool {
-        self.words.iter().fold(false, |any, word| any | (word.swap(0, Ordering::Relaxed) != 0))
+    /// Takes all events, tells each port to `note`, and tells whether there was any.
+    pub fn take_all(&self, mut note: impl FnMut(Port)) -> bool {
+        let mut any = false;
+        for (base, word) in (0..).step_by(64).zip(&self.words) {
+            let mut bits = word.swap(0, Ordering::Relaxed);
+            any |= bits != 0;
+            while bits != 0 {
+                note(Port(base + bits.trailing_zeros()));
+                bits &= bits - 1;
+            }
+        }
+        any
     }
 }
 
@@ -64,6 +73,8 @@ impl Default for Arrivals {
 #[cfg(test)]
 mod tests {
     extern crate std;
+
+    use std::vec;
 
     use core::array::from_fn;
     use core::sync::atomic::{AtomicI8, AtomicU8, AtomicU32};
@@ -142,8 +153,12 @@ mod tests {
         raise(&shared, 3);
         arrivals.collect(&shared);
         assert!(arrivals.take(Port(3)));
-        assert!(arrivals.take_all());
-        assert!(!arrivals.take_all());
+        raise(&shared, 64 + 63);
+        arrivals.collect(&shared);
+        let mut ports = vec![];
+        assert!(arrivals.take_all(|port| ports.push(port)));
+        assert_eq!(ports, [Port(64), Port(127)]);
+        assert!(!arrivals.take_all(|_| panic!("nothing is left")));
     }
 
     #[test]

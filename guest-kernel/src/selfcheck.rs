@@ -102,7 +102,10 @@ fn events(kernel: &Kernel) -> Result<(), &'static str> {
     }
     channels.notify(bound);
     ensure(channels.wait_for(bound, late(kernel)) == Woken::Deadline, "a wrong port")?;
-    ensure(kernel.wait(late(kernel)) == Woken::Event, "an event was slept through")?;
+    let mut noted = Vec::new();
+    let woken = channels.wait_noting(late(kernel), |port| noted.push(port));
+    ensure(woken == Woken::Event, "an event was slept through")?;
+    ensure(noted.contains(&offered) && !noted.contains(&bound), "a wrong port was noted")?;
     channels.close(bound);
     channels.close(offered);
     Ok(())

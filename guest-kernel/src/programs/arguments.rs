@@ -135,7 +135,8 @@ mod tests {
         ] {
             assert_eq!(size(text), Some(value), "{text}");
         }
-        for text in ["", "k", "-1", "4x", "4kk", "4 k", "1.5k", "99999999999999999999", "99999999t"] {
+        for text in ["", "k", "-1", "4x", "4kk", "4 k", "1.5k", "99999999999999999999", "99999999t"]
+        {
             assert_eq!(size(text), None, "{text:?}");
         }
     }
@@ -153,12 +154,7 @@ mod tests {
 
     #[test]
     fn what_makes_no_sense_is_named() {
-        for (line, named) in [
-            ("--no=1", "no"),
-            ("no=1", "no"),
-            ("-x", "-x"),
-            ("--bs", "bs"),
-        ] {
+        for (line, named) in [("--no=1", "no"), ("no=1", "no"), ("-x", "-x"), ("--bs", "bs")] {
             let words = words(line);
             let failure = Arguments::parse(&words, &["bs"]).unwrap_err();
             assert!(failure.text.contains(named), "{line}: {failure}");

@@ -94,11 +94,7 @@ fn bucket(ns: u64) -> usize {
 fn upper(bucket: usize) -> u64 {
     let bucket = bucket as u64;
     let shift = (bucket >> FINE).saturating_sub(1);
-    if bucket < 1 << FINE {
-        bucket
-    } else {
-        ((bucket - (shift << FINE) + 1) << shift) - 1
-    }
+    if bucket < 1 << FINE { bucket } else { ((bucket - (shift << FINE) + 1) << shift) - 1 }
 }
 
 #[cfg(test)]
@@ -128,9 +124,14 @@ mod tests {
     fn quantiles_are_those_of_the_counted_times() {
         let mut histogram = Histogram::new();
         (1..=1000).for_each(|us| histogram.count(us * 1000));
-        assert_eq!((histogram.total(), histogram.least(), histogram.most()), (1000, 1000, 1_000_000));
+        assert_eq!(
+            (histogram.total(), histogram.least(), histogram.most()),
+            (1000, 1000, 1_000_000)
+        );
         assert_eq!(histogram.mean(), 500_500);
-        for (per_mille, exact) in [(500, 500_000), (990, 990_000), (999, 999_000), (1000, 1_000_000)] {
+        for (per_mille, exact) in
+            [(500, 500_000), (990, 990_000), (999, 999_000), (1000, 1_000_000)]
+        {
             let found = histogram.quantile(per_mille);
             assert!(found >= exact && found - exact <= exact / 64, "{per_mille}: {found}");
         }

@@ -21,8 +21,8 @@ pub mod digest;
 mod disks;
 pub mod histogram;
 pub mod list;
-mod stream;
 pub mod stamp;
+mod stream;
 
 #[cfg(test)]
 mod play;

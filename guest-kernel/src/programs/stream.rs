@@ -1,0 +1,241 @@
+//! Reading and writing a run of sectors with many requests in flight.
+//!
+//! What is longer than a request (11 pages, 44 KiB) goes as several. A [`Reader`] hands out the
+//! buffers in the order of the disk, whatever the order of their completion; a [`Writer`] takes
+//! them as they come.
+
+use alloc::collections::VecDeque;
+use alloc::format;
+
+use blkfront::{BUFFER_BYTES_MAX, Buffer, SubmitError, Tag};
+use blkif::Operation;
+
+use super::disks::Which;
+use super::{Disks, Failure, Machine};
+
+/// The most requests that a stream has in flight.
+const WINDOW_MAX: usize = 32;
+/// How many writes a writer sends together.
+const BATCH: usize = 8;
+/// Each stream leaves this part of the pool to others: the pages of its buffers are at most a
+/// quarter of the pool.
+const SHARE: usize = 4;
+
+/// Sectors of 512 bytes, in a row.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Span {
+    pub(crate) first: u64,
+    pub(crate) sectors: u64,
+}
+
+impl Span {
+    /// From `first` on, `sectors` long or to the end of the disk, which it must not pass.
+    pub(crate) fn on_disk<M: Machine>(
+        disks: &mut Disks<M>,
+        which: Which,
+        first: u64,
+        sectors: Option<u64>,
+    ) -> Result<Self, Failure> {
+        let size = disks.disk(which)?.geometry().sectors;
+        let rest = size.checked_sub(first);
+        match (rest, sectors) {
+            (Some(rest), None) => Ok(Self { first, sectors: rest }),
+            (Some(rest), Some(sectors)) if sectors <= rest => Ok(Self { first, sectors }),
+            _ => {
+                let name = disks.name(which);
+                Err(Failure::usage(format!("{name}: it ends after {size} sectors of 512 bytes")))
+            }
+        }
+    }
+}
+
+/// Sectors that were read, from `sector` on.
+pub(crate) struct Chunk<M: Machine> {
+    pub(crate) sector: u64,
+    pub(crate) data: Buffer<M::Grants>,
+}
+
+/// A request of a reader, and its data when it is there.
+struct Slot<M: Machine> {
+    sector: u64,
+    tag: Tag,
+    data: Option<Buffer<M::Grants>>,
+}
+
+/// Reads a span ahead of its consumer.
+pub(crate) struct Reader<M: Machine> {
+    which: Which,
+    left: Span,
+    chunk_bytes: usize,
+    window: VecDeque<Slot<M>>,
+}
+
+impl<M: Machine> Reader<M> {
+    /// Nothing is read before [`next`](Self::next).
+    pub(crate) fn new(disks: &mut Disks<M>, which: Which, span: Span) -> Result<Self, Failure> {
+        let chunk_bytes = chunk_bytes(disks.disk(which)?.free_pages());
+        Ok(Self { which, left: span, chunk_bytes, window: VecDeque::with_capacity(WINDOW_MAX) })
+    }
+
+    /// The next chunk of the span; `None` at the end.
+    pub(crate) fn next(
+        &mut self,
+        machine: &M,
+        disks: &mut Disks<M>,
+    ) -> Result<Option<Chunk<M>>, Failure> {
+        loop {
+            self.read_ahead(disks)?;
+            while let Some(done) = disks.poll(machine, self.which)? {
+                if let Some(slot) = self.window.iter_mut().find(|slot| slot.tag == done.tag) {
+                    slot.data = done.buffer;
+                }
+            }
+            match self.window.front_mut() {
+                None if self.left.sectors == 0 => return Ok(None),
+                None => return Err(no_memory(disks, self.which)),
+                Some(slot) => {
+                    if let Some(data) = slot.data.take() {
+                        let sector = slot.sector;
+                        self.window.pop_front();
+                        return Ok(Some(Chunk { sector, data }));
+                    }
+                }
+            }
+            disks.wait(machine, self.which)?;
+        }
+    }
+
+    fn read_ahead(&mut self, disks: &mut Disks<M>) -> Result<(), Failure> {
+        let name = disks.name(self.which);
+        let disk = disks.disk(self.which)?;
+        while self.left.sectors > 0 && self.window.len() < WINDOW_MAX {
+            let Some(buffer) = disk.buffer(length(self.left, self.chunk_bytes)) else { break };
+            let (sector, sectors) = (self.left.first, (buffer.length_bytes() / 512) as u64);
+            match disk.submit(Operation::Read, sector, buffer) {
+                Ok(tag) => self.window.push_back(Slot { sector, tag, data: None }),
+                Err(refused) if refused.error == SubmitError::Busy => break,
+                Err(refused) => {
+                    return Err(Failure::failed(format!("{name}: read: {}", refused.error)));
+                }
+            }
+            self.left.first += sectors;
+            self.left.sectors -= sectors;
+        }
+        disk.kick();
+        Ok(())
+    }
+}
+
+/// Writes buffers and waits for them at the end.
+pub(crate) struct Writer {
+    which: Which,
+    in_flight: usize,
+}
+
+impl Writer {
+    /// Nothing is written yet.
+    pub(crate) const fn new(which: Which) -> Self {
+        Self { which, in_flight: 0 }
+    }
+
+    /// A buffer to be written, as soon as there is one.
+    pub(crate) fn buffer<M: Machine>(
+        &mut self,
+        machine: &M,
+        disks: &mut Disks<M>,
+        length_bytes: usize,
+    ) -> Result<Buffer<M::Grants>, Failure> {
+        loop {
+            if self.in_flight < WINDOW_MAX
+                && let Some(buffer) = disks.disk(self.which)?.buffer(length_bytes)
+            {
+                return Ok(buffer);
+            }
+            if self.in_flight == 0 {
+                return Err(no_memory(disks, self.which));
+            }
+            self.reap(machine, disks)?;
+        }
+    }
+
+    /// Writes a buffer, sooner or later.
+    pub(crate) fn put<M: Machine>(
+        &mut self,
+        machine: &M,
+        disks: &mut Disks<M>,
+        sector: u64,
+        buffer: Buffer<M::Grants>,
+    ) -> Result<(), Failure> {
+        let mut waiting = buffer;
+        loop {
+            let disk = disks.disk(self.which)?;
+            match disk.submit(Operation::Write, sector, waiting) {
+                Ok(_) => {
+                    self.in_flight += 1;
+                    if self.in_flight.is_multiple_of(BATCH) {
+                        disk.kick();
+                    }
+                    return Ok(());
+                }
+                Err(refused) => match (refused.error, refused.buffer) {
+                    (SubmitError::Busy, Some(buffer)) => waiting = buffer,
+                    (error, _) => {
+                        let name = disks.name(self.which);
+                        return Err(Failure::failed(format!("{name}: write: {error}")));
+                    }
+                },
+            }
+            self.reap(machine, disks)?;
+        }
+    }
+
+    /// Waits for every write and makes them durable, where the back offers that; tells whether it
+    /// does.
+    pub(crate) fn finish<M: Machine>(
+        mut self,
+        machine: &M,
+        disks: &mut Disks<M>,
+    ) -> Result<bool, Failure> {
+        while self.in_flight > 0 {
+            self.reap(machine, disks)?;
+        }
+        let name = disks.name(self.which);
+        let disk = disks.disk(self.which)?;
+        if !disk.agreed().flush() {
+            return Ok(false);
+        }
+        disk.flush().map_err(|error| Failure::failed(format!("{name}: flush: {error}")))?;
+        self.in_flight = 1;
+        self.reap(machine, disks)?;
+        Ok(true)
+    }
+
+    /// Sends what was put, and waits until at least one request is done.
+    fn reap<M: Machine>(&mut self, machine: &M, disks: &mut Disks<M>) -> Result<(), Failure> {
+        disks.disk(self.which)?.kick();
+        loop {
+            let before = self.in_flight;
+            while disks.poll(machine, self.which)?.is_some() {
+                self.in_flight -= 1;
+            }
+            if self.in_flight < before {
+                return Ok(());
+            }
+            disks.wait(machine, self.which)?;
+        }
+    }
+}
+
+/// How much one request of a stream carries, for a pool of this many pages.
+pub(crate) fn chunk_bytes(pool_pages: usize) -> usize {
+    (pool_pages / SHARE * 4096).clamp(4096, BUFFER_BYTES_MAX)
+}
+
+/// The next chunk of a span, in bytes.
+pub(crate) fn length(left: Span, chunk_bytes: usize) -> usize {
+    usize::try_from(left.sectors.saturating_mul(512)).unwrap_or(usize::MAX).min(chunk_bytes)
+}
+
+fn no_memory<M: Machine>(disks: &Disks<M>, which: Which) -> Failure {
+    Failure::missing(format!("{}: not enough memory for one request", disks.name(which)))
+}

@@ -1,0 +1,1 @@
+//! The programs on a machine to play on.
