@@ -72,7 +72,7 @@ pub struct Link<P> {
 }
 
 /// One connected disk.
-pub struct Session<M: Maps, D, E> {
+pub struct Session<M: Maps, D, E: Events> {
     // First: a disk may work on the pages below until it is dropped.
     disk: D,
     events: E,
@@ -473,8 +473,11 @@ impl<M: Maps, D: Disk<Buffer<M::Page>>, E: Events> Session<M, D, E> {
     }
 }
 
-impl<M: Maps, D, E> Drop for Session<M, D, E> {
+impl<M: Maps, D, E: Events> Drop for Session<M, D, E> {
+    /// Leaves the ring: nobody waits for answers any more. The disk waits for its jobs, then pages
+    /// are unmapped.
     fn drop(&mut self) {
         self.table.abandon();
+        self.events.close(self.port);
     }
 }

@@ -1,1 +1,372 @@
+//! The control plane on a simulated xenstore, with workers that do nothing and say so.
 
+use std::cell::RefCell;
+use std::collections::VecDeque;
+use std::path::PathBuf;
+use std::rc::Rc;
+
+use sim::{Domain, Sim};
+use xen::{GrantRef, Port};
+
+use super::*;
+use crate::attach;
+use crate::spec::DiskSpec;
+
+const GUEST: DomainId = DomainId(3);
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Order {
+    Open(PathBuf, bool),
+    Connect(Box<Connect>),
+    Stop,
+    Dismiss,
+}
+
+/// Workers that note their orders.
+#[derive(Clone, Default)]
+struct Idlers {
+    orders: Rc<RefCell<Vec<(WorkerId, Order)>>>,
+    reports: Rc<RefCell<VecDeque<(WorkerId, Report)>>>,
+}
+
+impl Idlers {
+    fn note(&self, worker: WorkerId, order: Order) {
+        self.orders.borrow_mut().push((worker, order));
+    }
+
+    /// The orders since the last look.
+    fn orders(&self) -> Vec<Order> {
+        self.orders.borrow_mut().drain(..).map(|(_, order)| order).collect()
+    }
+
+    fn say(&self, worker: u64, report: Report) {
+        self.reports.borrow_mut().push_back((WorkerId(worker), report));
+    }
+}
+
+impl Crew for Idlers {
+    fn open(&mut self, worker: WorkerId, _: &str, image: PathBuf, read_only: bool) {
+        self.note(worker, Order::Open(image, read_only));
+    }
+
+    fn connect(&mut self, worker: WorkerId, connect: Connect) {
+        self.note(worker, Order::Connect(Box::new(connect)));
+    }
+
+    fn stop(&mut self, worker: WorkerId) {
+        self.note(worker, Order::Stop);
+    }
+
+    fn dismiss(&mut self, worker: WorkerId) {
+        self.note(worker, Order::Dismiss);
+    }
+
+    fn report(&mut self) -> Option<(WorkerId, Report)> {
+        self.reports.borrow_mut().pop_front()
+    }
+}
+
+struct House {
+    sim: Sim,
+    dom0: Domain,
+    guest: Domain,
+    crew: Idlers,
+    control: Control<Domain, Idlers>,
+}
+
+const PROFILE: Profile = Profile {
+    sectors: 4096,
+    physical_sector_size: 4096,
+    read_only: false,
+    discard_granularity: Some(4096),
+};
+
+impl House {
+    fn new() -> Self {
+        let sim = Sim::new(1);
+        let (dom0, guest) = (sim.domain(DomainId::ZERO), sim.domain(GUEST));
+        let crew = Idlers::default();
+        let control = Control::new(dom0.clone(), crew.clone(), DomainId::ZERO).unwrap();
+        Self { sim, dom0, guest, crew, control }
+    }
+
+    fn attach(&mut self, vdev: &str) -> DeviceId {
+        let spec = DiskSpec::parse(&format!("vdev={vdev},target=/images/{vdev}.img")).unwrap();
+        let id = attach::attach(&self.dom0, DomainId::ZERO, GUEST, &spec).unwrap();
+        self.work();
+        id
+    }
+
+    fn work(&mut self) {
+        self.control.work().unwrap();
+    }
+
+    fn back(&self, id: DeviceId, key: &str) -> Option<String> {
+        let path = format!("{}/{key}", id.back(DomainId::ZERO));
+        self.guest.read(Transaction::NONE, &path).unwrap()
+    }
+
+    fn say(&mut self, worker: u64, report: Report) {
+        self.crew.say(worker, report);
+        self.work();
+    }
+
+    /// The front writes nodes, its state last.
+    fn front(&mut self, id: DeviceId, nodes: &[(&str, &str)]) {
+        for (key, value) in nodes {
+            let path = format!("{}/{key}", id.front());
+            self.guest.write(Transaction::NONE, &path, value).unwrap();
+        }
+        self.work();
+    }
+
+    /// Brings a device of worker `worker` to state 4.
+    fn bring_up(&mut self, id: DeviceId, worker: u64) {
+        self.say(worker, Report::Opened(PROFILE));
+        self.front(id, RING);
+        self.say(worker, Report::Connected);
+        self.crew.orders();
+    }
+}
+
+const RING: &[(&str, &str)] = &[
+    ("protocol", "x86_64-abi"),
+    ("ring-ref", "8"),
+    ("event-channel", "9"),
+    ("feature-persistent", "1"),
+    ("state", "3"),
+];
+
+fn state(house: &House, id: DeviceId) -> Option<String> {
+    house.back(id, "state")
+}
+
+#[test]
+fn a_disk_goes_up_and_down_and_up_again() {
+    let mut house = House::new();
+    let id = house.attach("xvda");
+    assert_eq!(house.crew.orders(), [Order::Open("/images/xvda.img".into(), false)]);
+    assert_eq!(state(&house, id).as_deref(), Some("1"));
+    house.say(0, Report::Opened(PROFILE));
+    assert_eq!(state(&house, id).as_deref(), Some("2"));
+    assert_eq!(house.back(id, "max-ring-page-order").as_deref(), Some("4"));
+
+    house.front(id, RING);
+    let orders = house.crew.orders();
+    let [Order::Connect(connect)] = &orders[..] else { panic!("{orders:?}") };
+    assert_eq!((connect.peer, connect.port), (GUEST, Port(9)));
+    assert_eq!(connect.ring, [GrantRef(8)]);
+    assert!(connect.agreed.persistent() && connect.agreed.flush() && connect.agreed.discard());
+    house.say(0, Report::Connected);
+    let want = [
+        ("state", "4"),
+        ("sectors", "4096"),
+        ("sector-size", "512"),
+        ("physical-sector-size", "4096"),
+        ("info", "0"),
+        ("feature-flush-cache", "1"),
+        ("feature-persistent", "1"),
+        ("feature-discard", "1"),
+        ("discard-granularity", "4096"),
+    ];
+    for (key, value) in want {
+        assert_eq!(house.back(id, key).as_deref(), Some(value), "{key}");
+    }
+    // What changes nothing does nothing.
+    house.front(id, &[("state", "4"), ("state", "4"), ("feature-persistent", "0")]);
+    assert_eq!((house.crew.orders(), state(&house, id).as_deref()), (vec![], Some("4")));
+
+    house.front(id, &[("state", "5")]);
+    assert_eq!((house.crew.orders(), state(&house, id).as_deref()), (vec![Order::Stop], Some("4")));
+    house.say(0, Report::Stopped);
+    assert_eq!(state(&house, id).as_deref(), Some("6"));
+    house.front(id, &[("state", "6")]);
+    house.front(id, &[("state", "1")]);
+    assert_eq!(state(&house, id).as_deref(), Some("2"));
+    house.front(id, RING);
+    assert!(matches!(house.crew.orders()[..], [Order::Connect(_)]));
+}
+
+#[test]
+fn a_detach_closes_and_leaves_nothing_behind() {
+    let mut house = House::new();
+    let id = house.attach("xvda");
+    house.bring_up(id, 0);
+    attach::ask_to_close(&house.dom0, DomainId::ZERO, id).unwrap();
+    house.work();
+    assert_eq!(house.crew.orders(), []);
+    house.front(id, &[("state", "6")]);
+    assert_eq!(house.crew.orders(), [Order::Stop]);
+    assert!(!attach::is_closed(&house.dom0, DomainId::ZERO, id).unwrap());
+    house.say(0, Report::Stopped);
+    assert_eq!(house.crew.orders(), [Order::Dismiss]);
+    assert!(attach::is_closed(&house.dom0, DomainId::ZERO, id).unwrap());
+    attach::remove(&house.dom0, DomainId::ZERO, id).unwrap();
+    house.work();
+    assert_eq!(devices(&house.dom0, DomainId::ZERO).unwrap(), []);
+    assert_eq!(house.dom0.list(Transaction::NONE, "/local/domain/3/device/vbd").unwrap().len(), 0);
+}
+
+#[test]
+fn silly_nodes_refuse_that_device_with_a_reason_and_no_other() {
+    for (key, value) in [
+        ("protocol", "arm-abi"),
+        ("ring-page-order", "5"),
+        ("ring-page-order", "-1"),
+        ("ring-ref", "one"),
+        ("ring-ref", "99999999999999999999999999"),
+        ("event-channel", "0"),
+        ("multi-queue-num-queues", "2"),
+        ("multi-queue-num-queues", "0"),
+        ("feature-persistent", "yes"),
+    ] {
+        let mut house = House::new();
+        let good = house.attach("xvda");
+        let bad = house.attach("xvdb");
+        house.bring_up(good, 0);
+        house.say(1, Report::Opened(PROFILE));
+        let mut nodes: Vec<_> = RING.iter().copied().filter(|node| node.0 != key).collect();
+        nodes.insert(0, (key, value));
+        house.front(bad, &nodes);
+        assert_eq!(house.crew.orders(), [], "{key}={value}");
+        assert_eq!(state(&house, bad).as_deref(), Some("6"));
+        assert!(house.back(bad, "error").unwrap().contains(key), "{key}={value}");
+        assert_eq!(state(&house, good).as_deref(), Some("4"));
+    }
+}
+
+#[test]
+fn an_image_that_cannot_be_opened_is_said_and_the_device_closed() {
+    let mut house = House::new();
+    let id = house.attach("xvda");
+    house.say(0, Report::Unopened("no such file".into()));
+    assert_eq!(state(&house, id).as_deref(), Some("6"));
+    let progress = attach::progress(&house.dom0, DomainId::ZERO, id).unwrap();
+    assert_eq!(progress, attach::Progress::Refused("no such file".into()));
+    attach::remove(&house.dom0, DomainId::ZERO, id).unwrap();
+    house.crew.orders();
+    house.work();
+    assert_eq!(house.crew.orders(), [Order::Dismiss]);
+}
+
+#[test]
+fn a_front_that_vanishes_is_stopped_then_buried() {
+    let mut house = House::new();
+    let id = house.attach("xvda");
+    house.bring_up(id, 0);
+    house.dom0.remove(Transaction::NONE, "/local/domain/3").unwrap();
+    house.work();
+    assert_eq!(house.crew.orders(), [Order::Stop]);
+    house.say(0, Report::Stopped);
+    assert_eq!(house.crew.orders(), [Order::Dismiss]);
+    assert_eq!(house.control.device_count(), 0);
+    let left = house.dom0.list(Transaction::NONE, &base(DomainId::ZERO)).unwrap();
+    assert_eq!(left.len(), 0);
+}
+
+#[test]
+fn a_directory_that_was_removed_is_not_made_again() {
+    let mut house = House::new();
+    let id = house.attach("xvda");
+    house.say(0, Report::Opened(PROFILE));
+    house.dom0.remove(Transaction::NONE, &id.back(DomainId::ZERO)).unwrap();
+    // The report comes before the removal was seen.
+    house.say(0, Report::Broken("late".into()));
+    house.work();
+    assert_eq!(devices(&house.dom0, DomainId::ZERO).unwrap(), []);
+    assert_eq!(house.control.device_count(), 0);
+}
+
+#[test]
+fn a_broken_ring_and_a_worker_that_stumbled_close_their_own_device_only() {
+    let reports = [Report::Broken("index out of bounds".into()), Report::Gone];
+    for report in reports {
+        let mut house = House::new();
+        let (bad, good) = (house.attach("xvda"), house.attach("xvdb"));
+        house.bring_up(bad, 0);
+        house.bring_up(good, 1);
+        house.say(0, report);
+        assert_eq!(state(&house, bad).as_deref(), Some("6"));
+        assert!(house.back(bad, "error").is_some());
+        assert_eq!(state(&house, good).as_deref(), Some("4"));
+        assert_eq!(house.crew.orders(), []);
+    }
+}
+
+#[test]
+fn a_guest_that_writes_its_state_without_end_costs_one_look() {
+    let mut house = House::new();
+    let id = house.attach("xvda");
+    house.bring_up(id, 0);
+    let path = format!("{}/state", id.front());
+    for at in 0..10_000 {
+        let value = ["4", "3"][at % 2];
+        house.guest.write(Transaction::NONE, &path, value).unwrap();
+    }
+    house.control.take_in().unwrap();
+    assert_eq!(house.control.due.len(), 1);
+    house.work();
+    assert_eq!((house.crew.orders(), state(&house, id).as_deref()), (vec![], Some("4")));
+}
+
+#[test]
+fn a_daemon_that_leaves_closes_all_devices() {
+    let mut house = House::new();
+    let (first, second) = (house.attach("xvda"), house.attach("xvdb"));
+    house.bring_up(first, 0);
+    house.bring_up(second, 1);
+    house.control.leave(Leave::Ask);
+    house.work();
+    assert_eq!(state(&house, first).as_deref(), Some("5"));
+    assert!(!house.control.is_quiet());
+    house.front(first, &[("state", "6")]);
+    house.say(0, Report::Stopped);
+    assert_eq!(state(&house, first).as_deref(), Some("6"));
+    // The other guest does not hear.
+    house.control.leave(Leave::Go);
+    house.work();
+    house.say(1, Report::Stopped);
+    assert_eq!(state(&house, second).as_deref(), Some("6"));
+    assert!(house.control.is_quiet());
+}
+
+#[test]
+fn the_next_daemon_closes_what_its_predecessor_left_connected() {
+    let mut house = House::new();
+    let id = house.attach("xvda");
+    house.bring_up(id, 0);
+    let crew = Idlers::default();
+    house.sim.crash(DomainId::ZERO);
+    let dom0 = house.sim.domain(DomainId::ZERO);
+    let mut next = Control::new(dom0, crew.clone(), DomainId::ZERO).unwrap();
+    next.work().unwrap();
+    assert_eq!(state(&house, id).as_deref(), Some("6"));
+    assert!(house.back(id, "error").unwrap().contains("ended without closing"));
+    assert_eq!(crew.orders(), []);
+}
+
+#[test]
+fn both_directories_have_their_owners_and_a_taken_vdev_is_refused() {
+    let mut house = House::new();
+    let id = house.attach("xvda");
+    // The guest may write its own directory and only read the other.
+    house.front(id, &[("anything", "1")]);
+    let path = format!("{}/state", id.back(DomainId::ZERO));
+    assert_eq!(house.guest.write(Transaction::NONE, &path, "4"), Err(StoreError::Denied));
+    let spec = DiskSpec::parse("/other.img,raw,xvda").unwrap();
+    let again = attach::attach(&house.dom0, DomainId::ZERO, GUEST, &spec);
+    assert!(matches!(again, Err(attach::AttachError::Busy { .. })));
+    assert_eq!(house.back(id, "params").as_deref(), Some("/images/xvda.img"));
+}
+
+#[test]
+fn domains_are_found_by_name_or_number() {
+    let house = House::new();
+    house.dom0.write(Transaction::NONE, "/local/domain/3/name", "web").unwrap();
+    assert_eq!(attach::find_domain(&house.dom0, "web").unwrap(), GUEST);
+    assert_eq!(attach::find_domain(&house.dom0, "3").unwrap(), GUEST);
+    for nobody in ["web2", "4", "99999", ""] {
+        let found = attach::find_domain(&house.dom0, nobody);
+        assert!(matches!(found, Err(attach::AttachError::NoDomain(_))), "{nobody}");
+    }
+}
