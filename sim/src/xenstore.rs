@@ -67,19 +67,19 @@ impl Xenstore {
         }
     }
 
-    /// What the toolstack does for a new domain: a directory that it may read, and in it `data`,
-    /// which is its own.
+    /// What the toolstack does for a new domain: a directory that it may read, and in it `data`
+    /// and `error`, which are its own.
     pub(crate) fn introduce(&mut self, id: DomainId) {
         let home = home(id);
-        let data = format!("{home}/data");
-        for change in [
-            Change::Write(home.clone(), String::new()),
-            Change::Permit(home, DomainId::ZERO, id),
-            Change::Write(data.clone(), String::new()),
-            Change::Permit(data, id, id),
-        ] {
-            let done = self.apply(DomainId::ZERO, &change, usize::MAX);
-            done.expect("domain 0 may do anything");
+        for (path, owner) in
+            [("", DomainId::ZERO), ("/data", id), ("/error", id)].map(|(p, o)| (home.clone() + p, o))
+        {
+            for change in
+                [Change::Write(path.clone(), String::new()), Change::Permit(path, owner, id)]
+            {
+                let done = self.apply(DomainId::ZERO, &change, usize::MAX);
+                done.expect("domain 0 may do anything");
+            }
         }
         self.announce(INTRODUCE);
     }

@@ -260,7 +260,7 @@ fn transact_succeeds_through_conflicts_and_gives_up_after_its_tries() {
 #[test]
 fn nodes_and_transactions_of_a_guest_end_at_their_limits() {
     let (sim, _, guest, _) = three();
-    sim.set_limits(Limits { nodes: 3, transactions: 1, ..Limits::default() });
+    sim.set_limits(Limits { nodes: 4, transactions: 1, ..Limits::default() });
     assert_eq!(guest.write(NONE, "data/a/b", ""), Ok(()));
     assert_eq!(guest.write(NONE, "data/c", ""), Err(StoreError::Quota));
     assert_eq!(guest.write(NONE, "data/a", "again"), Ok(()));

@@ -277,13 +277,13 @@ impl Guest {
         self.device(vdev).disk().expect("a connected device")
     }
 
-    /// Takes completions, if an event said that there are some, until none is left; then asks for
-    /// the next event.
+    /// Takes completions, if there is such a device and an event said that there are some, until
+    /// none is left; then asks for the next event.
     ///
     /// # Panics
     /// If the back breaks the ring.
     pub fn listen(&mut self, vdev: u32, ledger: &mut Ledger) {
-        let attached = self.devices.get_mut(&vdev).expect("a device");
+        let Some(attached) = self.devices.get_mut(&vdev) else { return };
         if !std::mem::take(&mut attached.woken) {
             return;
         }
