@@ -13,10 +13,12 @@ pub const PREFIX: &str = "bench: {";
 /// Figures of one job.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Row {
+    /// The disk, as the guest calls it.
+    pub disk: String,
     /// The operation, in fio's words: `randread`, `randwrite`, `read`, `write`.
     pub rw: String,
-    /// Bytes of one request, as given (`4k`).
-    pub bs: String,
+    /// Bytes of one I/O; a long one goes as several requests.
+    pub block_bytes: u64,
     /// Requests kept in flight.
     pub iodepth: u64,
     /// Requests per second.
@@ -29,7 +31,7 @@ pub struct Row {
     pub p99_us: f64,
     /// Requests per notification that the guest sent.
     pub requests_per_notification: f64,
-    /// Mean number of requests that one notification covered on the way back.
+    /// Requests that were made visible at once.
     pub batch: f64,
 }
 
@@ -53,14 +55,12 @@ impl Table {
 
 fn row(line: &str) -> Option<Row> {
     let object: Value = serde_json::from_str(line.strip_prefix("bench: ")?.trim_end()).ok()?;
-    let text = |key: &str| {
-        let value = object.get(key)?;
-        Some(value.as_str().map_or_else(|| value.to_string(), str::to_owned))
-    };
+    let text = |key: &str| Some(object.get(key)?.as_str()?.to_owned());
     let number = |key: &str| object.get(key)?.as_f64();
     Some(Row {
+        disk: text("disk")?,
         rw: text("rw")?,
-        bs: text("bs")?,
+        block_bytes: object.get("bs")?.as_u64()?,
         iodepth: object.get("iodepth")?.as_u64()?,
         iops: number("iops")?,
         mib_s: number("mib_s")?,
@@ -75,15 +75,16 @@ impl fmt::Display for Table {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(
             f,
-            "{:<10} {:>5} {:>5} {:>9} {:>8} {:>9} {:>9} {:>10} {:>6}",
-            "rw", "bs", "depth", "IOPS", "MiB/s", "p50 µs", "p99 µs", "req/notify", "batch"
+            "{:<5} {:<10} {:>5} {:>5} {:>9} {:>8} {:>9} {:>9} {:>10} {:>6}",
+            "disk", "rw", "bs", "depth", "IOPS", "MiB/s", "p50 µs", "p99 µs", "req/notify", "batch"
         )?;
         for row in &self.rows {
             writeln!(
                 f,
-                "{:<10} {:>5} {:>5} {:>9.0} {:>8.1} {:>9.0} {:>9.0} {:>10.2} {:>6.2}",
+                "{:<5} {:<10} {:>4}k {:>5} {:>9.0} {:>8.1} {:>9.0} {:>9.0} {:>10.2} {:>6.2}",
+                row.disk,
                 row.rw,
-                row.bs,
+                row.block_bytes / 1024,
                 row.iodepth,
                 row.iops,
                 row.mib_s,
@@ -101,7 +102,11 @@ impl fmt::Display for Table {
 mod tests {
     use super::*;
 
-    const LINE: &str = r#"bench: {"rw":"randread","bs":"4k","iodepth":32,"iops":4100.5,"mib_s":16.0,"p50_us":90,"p99_us":800.5,"requests_per_notification":9.5,"batch":8}"#;
+    const LINE: &str = concat!(
+        r#"bench: {"disk":"xvda","rw":"randread","bs":4096,"iodepth":32,"iops":4100,"#,
+        r#""mib_s":16.01,"p50_us":90.000,"p99_us":800.500,"#,
+        r#""requests_per_notification":10.00,"batch":9.50}"#,
+    );
 
     #[test]
     fn figures_are_read_from_among_other_lines() {
@@ -110,7 +115,11 @@ mod tests {
         assert_eq!(table.rows.len(), 1);
         assert_eq!((table.rows[0].iodepth, table.rows[0].p50_us), (32, 90.0));
         let shown = table.to_string();
-        assert!(shown.lines().nth(1).unwrap().starts_with("randread      4k    32"), "{shown}");
+        assert!(
+            shown.lines().nth(1).unwrap().starts_with("xvda  randread      4k    32"),
+            "{shown}"
+        );
+        assert!(shown.contains("10.00   9.50"), "{shown}");
     }
 
     #[test]

@@ -4,9 +4,10 @@
 
 use std::io::{Write, stdout};
 use std::path::PathBuf;
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use clap::{Args, Parser, Subcommand};
+use xtask::demo::{self, Demo};
 use xtask::disk::{self, DiskSpec};
 use xtask::error::{LabError, Result};
 use xtask::guest::Backend;
@@ -35,6 +36,8 @@ pub(crate) struct Cli {
 pub(crate) enum Task {
     /// Install and fetch what is missing, and make the lab's images
     Setup(SetupTask),
+    /// Do the main job and check it: real disk, real Xen, figures
+    Demo(DemoTask),
     /// Build the guest kernel, and blkback for Dom0
     Build(BuildTask),
     /// Boot the lab with one guest and return the guest's exit status
@@ -98,6 +101,47 @@ impl BuildTask {
         println!("{}", build::blkback(host)?.display());
         Ok(0)
     }
+}
+
+/// `cargo xtask demo`.
+#[derive(Args)]
+#[command(after_help = EXIT_CODES)]
+pub(crate) struct DemoTask {
+    #[command(flatten)]
+    common: Common,
+    /// Print the QEMU line, start nothing
+    #[arg(short = 'N', long)]
+    dry_run: bool,
+    /// Seed of the pattern; unset takes the clock
+    #[arg(long, env = "SEED", value_name = "NUMBER")]
+    seed: Option<u64>,
+}
+
+impl DemoTask {
+    /// Runs the task; gives 0 when all checks held.
+    pub(crate) fn run(&self) -> Result<u8> {
+        let verbose = self.common.verbose;
+        let demo = Demo { seed: self.seed.unwrap_or_else(clock), verbose };
+        if self.dry_run {
+            println!("{}", demo::dry_run(&demo)?);
+            return Ok(0);
+        }
+        let again = |error| {
+            eprintln!("again with: cargo xtask demo --seed={}", demo.seed);
+            error
+        };
+        let report = demo::run(&demo, &Progress::new(verbose)).map_err(again)?;
+        println!("xvda: SHA-256 {} on both sides", report.sha256);
+        println!("xvdb: {} sectors verified by the guest and by the host", report.sectors);
+        println!("\n{}", report.table);
+        println!("(software emulation: compare figures only within one run)");
+        println!("logs: {}", report.logs.display());
+        Ok(0)
+    }
+}
+
+fn clock() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(1, |time| time.as_secs())
 }
 
 /// What `run` and `shell` say of their guest.

@@ -139,9 +139,10 @@ pub fn exit_status(console: &str) -> Option<u8> {
 }
 
 impl Lab {
-    /// Starts `blkback serve` in Dom0; [`crate::lab::LabConfig::files`] must bring it as `/lab/blkback`.
+    /// Starts `blkback serve` in Dom0 and waits until it serves; [`crate::lab::LabConfig::files`] must
+    /// bring it as `/lab/blkback`.
     pub fn start_blkback(&self) -> Result<Job> {
-        self.start(&format!("exec {DOM0_FOLDER}/blkback serve"))
+        self.start_daemon(&format!("exec {DOM0_FOLDER}/blkback -v serve"), "serving")
     }
 
     /// Creates a guest, attaches its disks and lets it run.

@@ -149,6 +149,8 @@ struct State {
 #[derive(Debug, Default)]
 struct JobState {
     output: Vec<u8>,
+    /// Its output is also a part of Dom0's log.
+    logged: bool,
     status: Option<i32>,
 }
 
@@ -268,6 +270,22 @@ impl Lab {
     /// Starts a shell command in Dom0, with nothing on its standard input.
     pub fn start(&self, command: &str) -> Result<Job> {
         self.order_job(Kind::Run, command)
+    }
+
+    /// Starts a daemon in Dom0 and waits until it has said `ready`. What it says is also in Dom0's log.
+    pub fn start_daemon(&self, command: &str, ready: &str) -> Result<Job> {
+        let job = self.start(command)?;
+        let ended = |output: &[u8]| String::from_utf8_lossy(output).into_owned();
+        let up = |state: &mut State| {
+            let job = state.jobs.get_mut(&job.0)?;
+            job.logged = true;
+            let said = ended(&job.output).contains(ready);
+            let died = job.status.map(|_| Err(LabError::Failed(ended(&job.output))));
+            if said { Some(Ok(())) } else { died }
+        };
+        self.wait("a daemon in Dom0", COMMAND_TIMEOUT, up)
+            .map_err(|error| error.about(command))??;
+        Ok(job)
     }
 
     /// Starts a shell command in Dom0 that takes its standard input from [`Lab::input`].
@@ -501,11 +519,16 @@ impl State {
     fn report(&mut self, frame: &wire::Frame) {
         match frame.kind {
             Kind::Ready => self.ready = true,
-            Kind::Output => match self.jobs.get_mut(&frame.job) {
-                Some(job) if job.status.is_none() => job.output.extend_from_slice(&frame.contents),
-                // A daemon that a job left behind.
-                _ => drop(self.console.bytes(&Source::Dom0, &frame.contents)),
-            },
+            Kind::Output => {
+                let job = self.jobs.get_mut(&frame.job).filter(|job| job.status.is_none());
+                // Without a job it is from a daemon that a job left behind.
+                if job.as_ref().is_none_or(|job| job.logged) {
+                    self.console.bytes(&Source::Dom0, &frame.contents);
+                }
+                if let Some(job) = job {
+                    job.output.extend_from_slice(&frame.contents);
+                }
+            }
             Kind::Exit => {
                 let status =
                     frame.contents.first_chunk().map_or(-1, |&bytes| i32::from_le_bytes(bytes));

@@ -18,6 +18,8 @@ pub mod console;
 #[cfg(feature = "host")]
 pub mod cpio;
 #[cfg(feature = "host")]
+pub mod demo;
+#[cfg(feature = "host")]
 pub mod disk;
 #[cfg(feature = "host")]
 pub mod error;
@@ -33,6 +35,8 @@ pub mod interrupt;
 pub mod lab;
 #[cfg(feature = "host")]
 pub mod packages;
+#[cfg(feature = "host")]
+pub mod pattern;
 #[cfg(feature = "host")]
 pub mod progress;
 #[cfg(feature = "host")]

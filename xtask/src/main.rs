@@ -17,6 +17,7 @@ fn main() -> ExitCode {
     interrupt::install();
     let result = match task {
         Task::Setup(task) => task.run(),
+        Task::Demo(task) => task.run(),
         Task::Build(task) => task.run(),
         Task::Run(task) => task.run(),
         Task::Shell(task) => task.run(),

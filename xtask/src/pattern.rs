@@ -98,5 +98,4 @@ mod tests {
         fs::write(&file.path, &image(2)[..1000]).unwrap();
         assert!(verify(&file.path, PATTERN).is_err());
     }
-
 }

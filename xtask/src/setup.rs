@@ -10,7 +10,7 @@ use crate::error::{LabError, Result};
 use crate::host::{self, Host};
 
 /// Programs that the tasks run, and the Debian packages that bring them.
-const TOOLS: [(&str, &str); 9] = [
+const TOOLS: [(&str, &str); 10] = [
     ("qemu-system-x86_64", "qemu-system-x86"),
     ("depmod", "kmod"),
     ("dpkg-deb", "dpkg"),
@@ -18,6 +18,7 @@ const TOOLS: [(&str, &str); 9] = [
     ("lz4", "lz4"),
     ("mke2fs", "e2fsprogs"),
     ("setpriv", "util-linux"),
+    ("sha256sum", "coreutils"),
     ("xz", "xz-utils"),
     ("cc", "gcc"),
 ];
