@@ -8,12 +8,9 @@ use xen::Port;
 use crate::events::Channels;
 use crate::grants::GrantTable;
 use crate::kernel::{Kernel, Status};
-use crate::programs::{CONNECT_PATIENCE, Disks, Failure, Machine};
+use crate::programs::{CONNECT_PATIENCE, Machine, Program};
 use crate::store::GuestStore;
 use crate::time::Instant;
-
-/// A program over the kernel's disks.
-pub(crate) type Program = fn(&Kernel, &mut Disks<Kernel>, &[String]) -> Result<(), Failure>;
 
 impl Machine for Kernel {
     type Grants = GrantTable;
@@ -61,13 +58,18 @@ impl Kernel {
         self.mark("disks");
     }
 
+    /// Follows what happened to the disks while nobody used them.
+    pub(crate) fn look_after_disks(&self) {
+        self.disks.borrow_mut().look_after(self);
+    }
+
     /// Closes the disks in good order.
     pub(crate) fn close_disks(&self) {
         self.disks.borrow_mut().close(self);
     }
 
     /// Runs a program, prints why it failed, and waits for what it left in flight.
-    pub(crate) fn program(&self, name: &str, program: Program, words: &[String]) -> Status {
+    pub(crate) fn program(&self, name: &str, program: Program<Self>, words: &[String]) -> Status {
         let mut disks = self.disks.borrow_mut();
         let ended = program(self, &mut disks, words);
         disks.settle(self);

@@ -41,6 +41,8 @@ pub struct Which(usize);
 /// All disks of a machine.
 pub struct Disks<M: Machine> {
     devices: Vec<OneDevice<M>>,
+    /// Disks in xenstore that are not used, which has been told.
+    unused: Vec<u32>,
     wishes: Wishes,
     read_before: bool,
 }
@@ -48,7 +50,7 @@ pub struct Disks<M: Machine> {
 impl<M: Machine> Disks<M> {
     /// No disks yet.
     pub const fn new() -> Self {
-        Self { devices: Vec::new(), wishes: SMALL, read_before: false }
+        Self { devices: Vec::new(), unused: Vec::new(), wishes: SMALL, read_before: false }
     }
 
     /// Opens every disk that the tool stack has given us and waits until each is connected, was
@@ -212,16 +214,19 @@ impl<M: Machine> Disks<M> {
         self.look_after(machine);
     }
 
-    /// Follows what xenstore says of the backs.
-    fn look_after(&mut self, machine: &M) {
+    /// Follows what xenstore says of the backs, and of disks that are new. Whoever waits for
+    /// something else than a disk calls this after every wake-up.
+    pub fn look_after(&mut self, machine: &M) {
         let Some(store) = machine.store() else { return };
+        let mut folder = false;
         while let Ok(Some(event)) = store.event() {
-            if event.token == FOLDER {
-                self.look_for_new(machine);
-            }
+            folder |= event.token == FOLDER;
             for device in self.devices.iter_mut().filter(|it| it.path() == event.token) {
                 turn(machine, store, device);
             }
+        }
+        if folder {
+            self.look_for_new(machine);
         }
     }
 
@@ -231,29 +236,34 @@ impl<M: Machine> Disks<M> {
         let names = store.list(Transaction::NONE, FOLDER).unwrap_or_default();
         let mut numbers: Vec<u32> = names.iter().filter_map(|it| it.parse().ok()).collect();
         numbers.sort_unstable();
-        let first = self.devices.is_empty();
-        numbers.retain(|&number| !self.devices.iter().any(|it| it.name().number() == number));
-        if first {
+        numbers.retain(|number| !self.knows(*number));
+        if self.devices.is_empty() {
             self.wishes = wishes(machine.free_pages(), numbers.len().min(DISKS_MAX));
         }
         for number in numbers {
-            let name = DiskName::new(number);
-            if self.devices.len() == DISKS_MAX {
-                machine.print(format_args!("{name}: not used: {DISKS_MAX} disks are the limit"));
-                return;
-            }
-            let path = format!("{FOLDER}/{number}");
-            match Device::open(store, &path, machine.ends(), self.wishes) {
-                Err(error) => machine.print(format_args!("{name}: {error}")),
-                Ok(mut device) => {
-                    if let Err(error) = store.watch(&device.watched(), &path) {
-                        machine.print(format_args!("{name}: cannot watch its back: {error}"));
-                    }
-                    turn(machine, store, &mut device);
-                    self.devices.push(device);
-                }
+            if let Err(reason) = self.open(machine, store, number) {
+                machine.print(format_args!("{}: not used: {reason}", DiskName::new(number)));
+                self.unused.push(number);
             }
         }
+    }
+
+    fn knows(&self, number: u32) -> bool {
+        let used = self.devices.iter().any(|it| it.name().number() == number);
+        used || self.unused.contains(&number)
+    }
+
+    fn open(&mut self, machine: &M, store: &M::Store, number: u32) -> Result<(), String> {
+        if self.devices.len() == DISKS_MAX {
+            return Err(format!("{DISKS_MAX} disks are the limit"));
+        }
+        let path = format!("{FOLDER}/{number}");
+        let device = Device::open(store, &path, machine.ends(), self.wishes);
+        let mut device = device.map_err(|error| error.to_string())?;
+        store.watch(&device.watched(), &path).map_err(|error| error.to_string())?;
+        turn(machine, store, &mut device);
+        self.devices.push(device);
+        Ok(())
     }
 
     /// Reports a broken connection and begins its end.

@@ -66,6 +66,9 @@ pub trait Machine {
     fn print(&self, line: fmt::Arguments<'_>);
 }
 
+/// A program: it gets the words behind its name.
+pub type Program<M> = fn(&M, &mut Disks<M>, &[String]) -> Result<(), Failure>;
+
 /// Why a program ended badly: one line, and the exit status.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Failure {
