@@ -8,6 +8,7 @@ use xen::Grants;
 use xen::abi::ShutdownReason;
 
 use crate::command_line::{commands, words};
+use crate::events::Woken;
 use crate::kernel::{Kernel, Status};
 use crate::line::Input;
 use crate::{println, programs, selfcheck};
@@ -80,16 +81,15 @@ pub(crate) fn run(kernel: &Kernel, initial_domain: bool) -> ! {
     }
     for command in kernel.command_line().value("run").map(commands).unwrap_or_default() {
         kernel.note(execute(kernel, command));
+        heed(kernel);
     }
     kernel.keyboard().prompt();
     loop {
-        if let Some(reason) = kernel.shutdown_wanted() {
-            println!();
-            kernel.shutdown(reason);
-        }
+        heed(kernel);
         match kernel.keyboard().poll() {
             Input::Nothing => {
                 kernel.wait(None);
+                kernel.look_after_disks();
                 continue;
             }
             Input::Line(line) => commands(&line).into_iter().for_each(|command| {
@@ -99,6 +99,15 @@ pub(crate) fn run(kernel: &Kernel, initial_domain: bool) -> ! {
             Input::End => println!(),
         }
         kernel.keyboard().prompt();
+    }
+}
+
+/// Ends the guest if the toolstack wants it to.
+fn heed(kernel: &Kernel) {
+    if let Some(reason) = kernel.shutdown_wanted() {
+        println!("\npvblk: the toolstack wants the guest to end");
+        kernel.close_disks();
+        kernel.shutdown(reason);
     }
 }
 
@@ -173,7 +182,12 @@ fn sleep(kernel: &Kernel, words: &[String]) -> Status {
         println!("sleep: how many milliseconds?");
         return Status::USAGE;
     };
-    kernel.events().sleep(core::time::Duration::from_millis(ms));
+    let until = kernel.now().after(core::time::Duration::from_millis(ms));
+    while kernel.wait(Some(until)) == Woken::Event {
+        if kernel.interrupted() {
+            return Status::INTERRUPTED;
+        }
+    }
     Status::OKAY
 }
 

@@ -20,6 +20,7 @@ use xen::Port;
 use xen::abi::Virq;
 
 use crate::arch::{self, ConsoleWire};
+use crate::events;
 use crate::kernel::now;
 use crate::line::{Editor, Input};
 use crate::time::Instant;
@@ -27,7 +28,7 @@ use crate::time::Instant;
 /// How long printing waits for a backend that does not read.
 pub const PATIENCE: Duration = Duration::from_secs(10);
 /// How long it sleeps between two looks.
-const NAP: Duration = Duration::from_millis(1);
+const NAP: Duration = Duration::from_millis(20);
 /// Looks without a clock, before time can be told: each lets other domains run.
 const LOOKS_MAX: u32 = 100_000;
 /// Stands where output was dropped.
@@ -116,13 +117,13 @@ impl Output {
                 // A guest's Xen refuses this: there is nobody to tell.
                 let _ = arch::console_write(bytes);
             }
-            Sink::Ring { .. } => self.send_all(bytes),
+            Sink::Ring { port, .. } => self.send_all(bytes, *port),
         }
     }
 
     /// Puts everything into the ring, waiting for room.
-    fn send_all(&mut self, mut bytes: &[u8]) {
-        let mut wait = Wait::new(PATIENCE);
+    fn send_all(&mut self, mut bytes: &[u8], port: Port) {
+        let mut wait = Wait::new(port, PATIENCE);
         while !bytes.is_empty() {
             match self.put(bytes) {
                 Ok(0) if self.deaf || !wait.nap() => {
@@ -132,7 +133,7 @@ impl Output {
                 Ok(0) => {}
                 Ok(count) => {
                     bytes = &bytes[count..];
-                    wait = Wait::new(PATIENCE);
+                    wait = Wait::new(port, PATIENCE);
                 }
                 // The backend has broken the ring: nobody can print any more.
                 Err(_) => {
@@ -169,8 +170,8 @@ impl Output {
     }
 
     fn drain(&self, patience: Duration) {
-        let Sink::Ring { sender, .. } = &self.sink else { return };
-        let mut wait = Wait::new(patience);
+        let Sink::Ring { sender, port } = &self.sink else { return };
+        let mut wait = Wait::new(*port, patience);
         while sender.unread().is_ok_and(|count| count > 0) && wait.nap() {}
     }
 }
@@ -192,19 +193,21 @@ impl fmt::Write for Output {
     }
 }
 
-/// Waiting with an end, also before there is a clock.
+/// Waiting for the backend with an end, also before there is a clock.
 struct Wait {
+    port: Port,
     looks: u32,
     until: Option<Instant>,
     patience: Duration,
 }
 
 impl Wait {
-    fn new(patience: Duration) -> Self {
-        Self { looks: 0, until: None, patience }
+    fn new(port: Port, patience: Duration) -> Self {
+        Self { port, looks: 0, until: None, patience }
     }
 
-    /// Lets time pass; tells whether there is patience left.
+    /// Lets time pass, or the backend notify us; tells whether there is patience left. What the
+    /// backend did just before is noticed after [`NAP`] at the latest.
     fn nap(&mut self) -> bool {
         let Some(time) = now() else {
             arch::yield_now();
@@ -212,7 +215,8 @@ impl Wait {
             return self.looks < LOOKS_MAX;
         };
         let until = *self.until.get_or_insert_with(|| time.after(self.patience));
-        arch::sleep_until(time.after(NAP).as_nanos());
+        events::collect();
+        arch::poll(self.port, time.after(NAP).as_nanos());
         time < until
     }
 }

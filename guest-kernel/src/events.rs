@@ -1,7 +1,5 @@
 //! Event channels, and waiting: the one place where the kernel stops.
 
-use core::time::Duration;
-
 use spin::Once;
 use xen::abi::Virq;
 use xen::{DomainId, Events, NoPort, Port};
@@ -57,12 +55,6 @@ impl Channels {
         wait_until(|| ARRIVALS.take(port), until)
     }
 
-    /// Lets time pass, whatever comes meanwhile. Events are kept.
-    pub fn sleep(self, time: Duration) {
-        let until = now().map(|now| now.after(time));
-        wait_until(|| false, until);
-    }
-
     /// Takes the event of a port that came since it was last taken or waited for.
     pub fn arrived(self, port: Port) -> bool {
         collect();
@@ -70,7 +62,8 @@ impl Channels {
     }
 }
 
-fn collect() {
+/// Collects what is pending, for whoever waits next. After it, `arch::poll` waits for news.
+pub(crate) fn collect() {
     if let Some(shared) = arch::shared_info() {
         ARRIVALS.collect(shared);
     }

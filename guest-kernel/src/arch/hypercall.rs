@@ -111,10 +111,12 @@ pub(super) fn sched_block() {
     let _ = unsafe { hypercall(Hypercall::SchedOp, [SchedOp::Block as u64, 0, 0, 0]) };
 }
 
-/// Sleeps until `system_time_ns`, or until some event comes. Events stay pending.
-pub(crate) fn sleep_until(system_time_ns: u64) {
-    let argument = Poll { ports: 0, nr_ports: 0, timeout: system_time_ns };
-    // SAFETY: Xen reads the argument; no ports are listed, so no address is followed.
+/// Waits, with upcalls masked throughout, until `port` is pending or until `system_time_ns`. An
+/// event at another port may be slept through, so the time must not be far.
+pub(crate) fn poll(port: Port, system_time_ns: u64) {
+    let ports = [port.0];
+    let argument = Poll { ports: input(&ports), nr_ports: 1, timeout: system_time_ns };
+    // SAFETY: Xen reads the argument and the one port that it lists.
     let _ =
         unsafe { hypercall(Hypercall::SchedOp, [SchedOp::Poll as u64, input(&argument), 0, 0]) };
 }
