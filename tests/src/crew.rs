@@ -99,7 +99,7 @@ impl State {
             Ok(()) => None,
         };
         if let Some(report) = ended {
-            worker.leave(&self.domain);
+            worker.leave();
             self.reports.push_back((id, report));
             return true;
         }
@@ -116,11 +116,10 @@ impl Joined {
 }
 
 impl Worker {
-    fn leave(&mut self, domain: &Domain) {
+    /// Drops the session, which gives its mappings and its port back.
+    fn leave(&mut self) {
         if let Some(joined) = self.joined.take() {
             self.failed_flush = joined.session.failed_flush();
-            drop(joined.session);
-            domain.close(joined.port);
         }
     }
 }
@@ -178,7 +177,7 @@ impl Crew for SimCrew {
     fn dismiss(&mut self, id: WorkerId) {
         let mut state = self.lock();
         if let Some(mut worker) = state.workers.remove(&id) {
-            worker.leave(&state.domain);
+            worker.leave();
         }
         state.reports.push_back((id, Report::Gone));
     }
