@@ -20,6 +20,8 @@ mod keys;
 mod negotiate;
 mod offer;
 mod operation;
+#[cfg(test)]
+mod oracle;
 mod request;
 mod response;
 mod segment;

@@ -34,7 +34,7 @@ pub fn run<M: Machine>(machine: &M, disks: &mut Disks<M>, words: &[String]) -> R
     let durable = copy(machine, disks, (from, source), (to, target))?;
     let speed = Speed { bytes: source.sectors * 512, time: machine.now().since(begin) };
     let tail = if durable { "" } else { " (this disk offers no flush: perhaps not durable)" };
-    machine.print(format_args!("dd: {} copied{tail}", speed));
+    machine.print(format_args!("dd: copied {speed}{tail}"));
     Ok(())
 }
 

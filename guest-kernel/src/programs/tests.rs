@@ -51,7 +51,7 @@ fn dd_copies_what_it_was_told_and_nothing_else() {
     let before = play.back(1, |disk| disk.medium.clone());
     let line = "if=xvda of=xvdb bs=1k count=100 skip=3 seek=5";
     let printed = play.run(&mut disks, copy::run, line).unwrap();
-    assert!(printed.starts_with("dd: 0.09 MiB in "), "{printed}");
+    assert!(printed.starts_with("dd: copied 0.09 MiB in "), "{printed}");
     let source = play.back(0, |disk| disk.medium.clone());
     let after = play.back(1, |disk| disk.medium.clone());
     assert_eq!(after[5 * 1024..105 * 1024], source[3 * 1024..103 * 1024]);
