@@ -86,7 +86,9 @@ impl Ledger {
         if disk.free_slots() == 0 || self.in_flight() >= 32 {
             return;
         }
-        let sectors = if operation == Operation::Flush { 0 } else { 1 + random.below(88) };
+        // Mostly small, as long ones cost time and tell little more.
+        let most = if random.below(8) == 0 { 88 } else { 12 };
+        let sectors = if operation == Operation::Flush { 0 } else { 1 + random.below(most) };
         let sector = random.below(self.possible.len() - sectors + 1);
         let taken =
             |(_, f): &(Tag, Flight)| sector < f.sector + f.sectors && f.sector < sector + sectors;
