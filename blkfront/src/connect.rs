@@ -74,7 +74,7 @@ pub fn step<S: AsRef<str>>(
     let step = match (phase, back) {
         // A back that skipped 2 published its limits all the same.
         (Phase::Initialising, Back::InitWait | Back::Initialised | Back::Connected) => {
-            BackOffer::read(node).map(|it| Step::Offer { max_order: it.max_order })
+            BackOffer::read_max_order(node).map(|max_order| Step::Offer { max_order })
         }
         (Phase::Initialising, Back::Closing) => Ok(Step::Close),
         (Phase::Initialised(offer), Back::Connected) => connected(offer, &mut node),

@@ -347,7 +347,9 @@ fn publish(store: &impl Store, path: &str, offer: &FrontOffer) -> Result<bool, S
         if !is_there(store, within, path)? {
             return Ok(false);
         }
-        for key in offer.stale() {
+        // Asked first, because hardly ever is any of them there.
+        let there = store.list(within, path)?;
+        for key in offer.stale().filter(|&stale| there.iter().any(|key| key == stale)) {
             store.remove(within, &format!("{path}/{key}"))?;
         }
         offer.write(|key, value| {

@@ -217,8 +217,10 @@ impl Store for FakeStore {
         Ok(self.get(path))
     }
 
-    fn list(&self, _: Transaction, _: &str) -> Result<Vec<String>, StoreError> {
-        Err(StoreError::Invalid)
+    fn list(&self, _: Transaction, path: &str) -> Result<Vec<String>, StoreError> {
+        let nodes = self.0.lock().unwrap();
+        let below = nodes.keys().filter_map(|node| node.strip_prefix(path)?.strip_prefix('/'));
+        Ok(below.filter(|rest| !rest.contains('/')).map(ToString::to_string).collect())
     }
 
     fn write(&self, _: Transaction, path: &str, value: &str) -> Result<(), StoreError> {

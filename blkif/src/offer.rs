@@ -135,15 +135,26 @@ pub struct BackOffer {
 }
 
 impl BackOffer {
-    /// Reads what a back wrote. At its state 2 only `max_order` is there; the rest comes before
-    /// its state 4.
+    /// Reads the largest order that a back takes, which is all that it says before its state 4:
+    /// at most [`ORDER_MAX`].
+    ///
+    /// # Errors
+    /// [`Refusal`]: it is no number.
+    pub fn read_max_order<S: AsRef<str>>(
+        mut node: impl FnMut(&str) -> Option<S>,
+    ) -> Result<u32, Refusal> {
+        let order = node(keys::MAX_RING_PAGE_ORDER);
+        // A back may take larger rings than we ever make.
+        let max_order = keys::number_up_to(keys::MAX_RING_PAGE_ORDER, order, (0, u32::MAX))?;
+        Ok(max_order.min(ORDER_MAX))
+    }
+
+    /// Reads all that a back wrote, once it is in state 4.
     ///
     /// # Errors
     /// [`Refusal`]: a node makes no sense.
     pub fn read<S: AsRef<str>>(mut node: impl FnMut(&str) -> Option<S>) -> Result<Self, Refusal> {
-        let order = node(keys::MAX_RING_PAGE_ORDER);
-        // A back may take larger rings than we ever make.
-        let max_order = keys::number_up_to(keys::MAX_RING_PAGE_ORDER, order, (0, u32::MAX))?;
+        let max_order = Self::read_max_order(&mut node)?;
         let mut features = Features::empty();
         for (key, feature) in [
             (keys::PERSISTENT, Features::PERSISTENT),
@@ -157,7 +168,7 @@ impl BackOffer {
             granularity_bytes: size(keys::DISCARD_GRANULARITY, 512)?.max(512),
             alignment_bytes: size(keys::DISCARD_ALIGNMENT, 0)?,
         };
-        Ok(Self { max_order: max_order.min(ORDER_MAX), features, discard })
+        Ok(Self { max_order, features, discard })
     }
 
     /// Writes what the front needs to make its ring: before state 2.
