@@ -24,6 +24,12 @@ impl Random {
         z ^ (z >> 31)
     }
 
+    /// The next number's upper half.
+    pub fn word(&mut self) -> u32 {
+        let [.., a, b, c, d] = self.next().to_le_bytes();
+        u32::from_le_bytes([a, b, c, d])
+    }
+
     /// A number below `limit`, each about as often as any other.
     ///
     /// # Panics

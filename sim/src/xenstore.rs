@@ -71,8 +71,8 @@ impl Xenstore {
     /// and `error`, which are its own.
     pub(crate) fn introduce(&mut self, id: DomainId) {
         let home = home(id);
-        for (path, owner) in
-            [("", DomainId::ZERO), ("/data", id), ("/error", id)].map(|(p, o)| (home.clone() + p, o))
+        for (path, owner) in [("", DomainId::ZERO), ("/data", id), ("/error", id)]
+            .map(|(p, o)| (home.clone() + p, o))
         {
             for change in
                 [Change::Write(path.clone(), String::new()), Change::Permit(path, owner, id)]

@@ -153,6 +153,23 @@ fn an_answer_given_twice_ends_the_disk() {
 }
 
 #[test]
+fn an_answer_given_twice_ends_the_disk_even_when_its_place_is_in_use_again() {
+    let mut stage = Stage::new(2);
+    let mut back = stage.connect();
+    stage.read(1);
+    let first = back.take().expect("honest").expect("a request");
+    assert!(back.answer(answer(first.id, 0)));
+    assert!(stage.disk().poll().expect("the first is fine").is_some());
+    stage.read(1);
+    let second = back.take().expect("honest").expect("a request");
+    assert_ne!(first.id, second.id);
+    assert!(back.answer(answer(first.id, 0)));
+    assert_eq!(stage.disk().poll().err(), Some(Fault::UnknownId(first.id)));
+    stage.assert_broken(Fault::UnknownId(first.id), 1);
+    stage.end(back);
+}
+
+#[test]
 fn an_answer_to_another_operation_ends_the_disk() {
     for operation in [1, 2, 3, 5, 6, 255] {
         let mut stage = Stage::new(3);
@@ -304,7 +321,7 @@ fn rubbish_from_a_back_never_becomes_data_or_a_panic() {
             let id = back.take().ok().flatten().map_or(0, |request| request.id);
             match random.below(6) {
                 0 => back.poke(random.below(4), u32::try_from(random.below(70)).expect("small")),
-                1 => back.poke(random.below(1024), random.next() as u32),
+                1 => back.poke(random.below(1024), random.word()),
                 2 => drop(back.answer(answer(id, 0))),
                 3 => drop(back.answer(answer(random.next(), 0))),
                 4 => drop(back.answer(answer(id, random.next().to_le_bytes()[0]))),
