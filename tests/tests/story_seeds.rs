@@ -30,13 +30,13 @@ struct Tale {
 impl Tale {
     fn new(seed: u64) -> Self {
         let mut world = World::new(seed);
-        if seed % 3 > 0 {
+        if !seed.is_multiple_of(3) {
             world.sim.set_faults(Faults::MANY);
         }
         let platter = world.image("/a.img", SECTORS);
         let wanted = Wanted::new(5, XVDA, "/a.img");
         let mut guest = world.guest(5);
-        guest.persistent = seed % 2 == 0;
+        guest.persistent = seed.is_multiple_of(2);
         let order = u32::try_from(seed % 5).expect("small");
         let wishes = Wishes { order, pool_pages: 40 + world.random.below(200) };
         let ledger = Ledger::new(SECTORS);
