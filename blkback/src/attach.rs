@@ -196,10 +196,10 @@ fn make(
     directory: &NewDirectory,
 ) -> Result<(), StoreError> {
     store.write(within, &directory.path, "")?;
+    // What is made below it has the same permissions.
     store.permit(within, &directory.path, directory.owner, directory.reader)?;
     for node in &directory.nodes {
         store.write(within, &node.path, &node.value)?;
-        store.permit(within, &node.path, directory.owner, directory.reader)?;
     }
     Ok(())
 }

@@ -66,20 +66,23 @@ impl<S: Store, C: Crew> Control<S, C> {
         })
     }
 
-    /// Takes in what has happened and does everything that can be done without waiting.
+    /// Takes in what has happened and looks at every device that it is about, once: a guest that
+    /// changes its mind without end keeps nobody else waiting. Tells whether there is more to do.
     ///
     /// # Errors
     /// Only what ends the connection to xenstore.
-    pub fn work(&mut self) -> Result<(), StoreError> {
-        loop {
-            self.take_in()?;
-            let Some(id) = self.due.pop_first() else { return Ok(()) };
+    pub fn work(&mut self) -> Result<bool, StoreError> {
+        self.take_in()?;
+        for id in std::mem::take(&mut self.due) {
             match self.settle(id) {
                 Ok(()) => {}
                 Err(StoreError::Connection(reason)) => return Err(StoreError::Connection(reason)),
                 Err(error) => log::warn!("device {id}: xenstore: {error}"),
             }
         }
+        // Replies bring events with them, which no poll announces any more.
+        self.take_in()?;
+        Ok(!self.due.is_empty())
     }
 
     /// Begins to close all devices, or gives up on waiting for the fronts to let go.

@@ -56,14 +56,16 @@ fn attend(
     let mut interrupted = false;
     let mut served = false;
     loop {
-        control.work()?;
+        let more = control.work()?;
         served |= control.device_count() > 0;
         let empty = once && served && control.device_count() == 0;
         if (leaving.is_some() && control.is_quiet()) || empty {
             return Ok(interrupted);
         }
-        let wait = leaving.map(|since| GOODBYE.saturating_sub(since.elapsed()));
-        sleep(control, bell, signals, wait)?;
+        if !more {
+            let wait = leaving.map(|since| GOODBYE.saturating_sub(since.elapsed()));
+            sleep(control, bell, signals, wait)?;
+        }
         bell.silence();
         match signals.take() {
             None => {}

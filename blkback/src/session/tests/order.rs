@@ -129,6 +129,28 @@ fn a_bad_sector_fails_its_request_and_not_the_neighbours_it_was_merged_with() {
 }
 
 #[test]
+fn memory_that_is_tried_again_is_not_given_to_the_next_request() {
+    let mut bench = Bench::new(&Plan { persistent: false, ..Plan::default() });
+    (0..8).for_each(|it| drop(bench.guest.page(it, 10 + u8::try_from(it).unwrap())));
+    bench.disk().held = Some(Vec::new());
+    bench.disk().bad_sectors.insert(0);
+    bench.send(&[write(0, 0, whole([0])), write(1, 8, whole([1]))]);
+    bench.turn();
+    bench.disk().release(0);
+    bench.disk().bad_sectors.clear();
+    bench.send(&[write(2, 64, whole([2])), write(3, 128, whole([3]))]);
+    bench.turn();
+    assert_eq!(verbs(&mut bench), [Verb::Write; 4]);
+    (0..4).for_each(|_| bench.disk().release(0));
+    bench.turn();
+    assert_eq!(bench.answers().len(), 4);
+    for (at, value) in [(0, 10), (8, 11), (64, 12), (128, 13)] {
+        let bytes = &bench.disk().memory.bytes()[at * 512..(at + 8) * 512];
+        assert!(bytes == [value; 4096], "sector {at}");
+    }
+}
+
+#[test]
 fn answers_come_as_jobs_end_and_draining_takes_nothing_new() {
     let mut bench = held();
     bench.send(&[read(1, 0, whole([1])), read(2, 64, whole([2]))]);
