@@ -74,6 +74,7 @@ pub fn run(demo: &Demo, progress: &Progress) -> Result<Report> {
         (build::guest_kernel(host)?, format!("{DOM0_FOLDER}/pvblk")),
         (build::blkback(host)?, format!("{DOM0_FOLDER}/blkback")),
     ];
+    build::agent(host)?;
     progress.phase("built");
     let disks = disks(host)?;
     progress.phase("disks made");

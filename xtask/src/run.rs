@@ -89,6 +89,7 @@ fn with_guest(
     let mut plan = plan(run)?;
     setup::ensure(host)?;
     plan.config.files = programs(run, host)?;
+    build::agent(host)?;
     progress.phase("built");
     let lab = Lab::boot_with(&plan.config, progress)?;
     let result = prepare_guest(run, &plan, &lab).and_then(|()| {
