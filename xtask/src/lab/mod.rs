@@ -48,7 +48,7 @@ pub struct LabConfig {
     pub fio: bool,
     /// Bring QEMU's block backend to Dom0.
     pub qdisk: bool,
-    /// Count time by instructions: 2^N ns each (see [`Machine::icount`]).
+    /// Count time by instructions: 2^N ns each (see [`crate::qemu::Machine::icount`]).
     pub icount: Option<u8>,
     /// Added to Dom0's kernel command line.
     pub dom0_arguments: String,
