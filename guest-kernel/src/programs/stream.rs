@@ -68,13 +68,16 @@ pub(crate) struct Reader<M: Machine> {
     left: Span,
     chunk_bytes: usize,
     window: VecDeque<Slot<M>>,
+    /// How many requests the window held when it was filled last.
+    filled: usize,
 }
 
 impl<M: Machine> Reader<M> {
     /// Nothing is read before [`next`](Self::next).
     pub(crate) fn new(disks: &mut Disks<M>, which: Which, span: Span) -> Result<Self, Failure> {
         let chunk_bytes = chunk_bytes(disks.disk(which)?.free_pages());
-        Ok(Self { which, left: span, chunk_bytes, window: VecDeque::with_capacity(WINDOW_MAX) })
+        let window = VecDeque::with_capacity(WINDOW_MAX);
+        Ok(Self { which, left: span, chunk_bytes, window, filled: 0 })
     }
 
     /// The next chunk of the span; `None` at the end.
@@ -105,7 +108,11 @@ impl<M: Machine> Reader<M> {
         }
     }
 
+    /// Fills the window when it is half empty, so that requests go in batches.
     fn read_ahead(&mut self, disks: &mut Disks<M>) -> Result<(), Failure> {
+        if self.window.len() > self.filled / 2 {
+            return Ok(());
+        }
         let name = disks.name(self.which);
         let disk = disks.disk(self.which)?;
         while self.left.sectors > 0 && self.window.len() < WINDOW_MAX {
@@ -122,6 +129,7 @@ impl<M: Machine> Reader<M> {
             self.left.sectors -= sectors;
         }
         disk.kick();
+        self.filled = self.window.len();
         Ok(())
     }
 }
