@@ -1,9 +1,9 @@
 //! The smallest PV kernel that can use a disk, and the programs in it.
 //!
 //! * `arch` touches the machine, and is the only module with `unsafe` in it;
-//! * `boot` brings the kernel up and hands a [`Kernel`](kernel::Kernel) to the programs: time,
+//! * `boot` brings the kernel up and hands a `Kernel` to the programs: time,
 //!   waiting, console, grants, events, xenstore, shutdown;
-//! * [`commands`] is what the console and the kernel command line can ask for;
+//! * `commands` is what the console and the kernel command line can ask for;
 //! * the rest is pure and is tested on the host: [`layout`], [`frames`], [`ports`], [`time`],
 //!   [`command_line`], [`line`](mod@line), [`dump`], and with a machine to play on the
 //!   [`programs`] with their [`pattern`].
