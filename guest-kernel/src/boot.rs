@@ -8,8 +8,9 @@ use core::sync::atomic::AtomicU8;
 
 use xen::abi::ShutdownReason;
 
-use crate::arch::{self, ConsoleWire, MemoryError, Start};
+use crate::arch::{self, MemoryError, Start};
 use crate::command_line::CommandLine;
+use crate::commands::ending;
 use crate::console::{self, Keyboard};
 use crate::events::Channels;
 use crate::grants::GrantTable;
@@ -36,7 +37,7 @@ pub(crate) fn boot(start: Start) -> ! {
     });
     let command_line = CommandLine::parse(start.command_line()).unwrap_or_else(|error| {
         println!("pvblk: kernel command line: {error}");
-        farewell(Status::USAGE, ending(&start))
+        farewell(Status::USAGE, ending(start.is_initial_domain()))
     });
     let keyboard = Keyboard::open(&start.console());
     let status = AtomicU8::new(Status::OKAY.0);
@@ -52,16 +53,9 @@ pub(crate) fn boot(start: Start) -> ! {
 fn refuse(start: &Start, error: MemoryError) -> ! {
     println!("pvblk: {error}");
     match error {
-        MemoryError::TooLittle(..) => farewell(Status::ENVIRONMENT, ending(start)),
+        MemoryError::TooLittle(..) => {
+            farewell(Status::ENVIRONMENT, ending(start.is_initial_domain()))
+        }
         _ => farewell(Status::FAILED, ShutdownReason::Crash),
-    }
-}
-
-/// How a domain ends in good order. The initial domain takes the machine with it: a power-off
-/// only halts an emulated machine, a restart ends the emulator.
-pub(crate) fn ending(start: &Start) -> ShutdownReason {
-    match start.console() {
-        ConsoleWire::Hypervisor => ShutdownReason::Reboot,
-        ConsoleWire::Ring(..) => ShutdownReason::Poweroff,
     }
 }

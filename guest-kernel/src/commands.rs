@@ -73,16 +73,33 @@ pub const COMMANDS: &[Command] = &[
     },
 ];
 
-/// Runs what the kernel command line says, then what is typed.
+/// Runs what the kernel command line says and ends the guest, so that a script never waits for
+/// somebody to type; without `run=`, or with the word `shell`, runs what is typed.
 pub(crate) fn run(kernel: &Kernel, initial_domain: bool) -> ! {
-    if initial_domain && kernel.command_line().value("run").is_none() {
+    let list = kernel.command_line().value("run");
+    if initial_domain && list.is_none() {
         kernel.note(selfcheck::run(kernel));
         kernel.shutdown(ShutdownReason::Reboot);
     }
-    for command in kernel.command_line().value("run").map(commands).unwrap_or_default() {
+    for command in list.map(commands).unwrap_or_default() {
         kernel.note(execute(kernel, command));
         heed(kernel);
     }
+    if list.is_some() && !kernel.command_line().has("shell") {
+        kernel.close_disks();
+        kernel.shutdown(ending(initial_domain));
+    }
+    interact(kernel)
+}
+
+/// How a domain ends in good order. The initial domain takes the machine with it: a power-off
+/// only halts an emulated machine, a restart ends the emulator.
+pub(crate) const fn ending(initial_domain: bool) -> ShutdownReason {
+    if initial_domain { ShutdownReason::Reboot } else { ShutdownReason::Poweroff }
+}
+
+/// Runs what is typed.
+fn interact(kernel: &Kernel) -> ! {
     kernel.keyboard().prompt();
     loop {
         heed(kernel);
