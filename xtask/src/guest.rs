@@ -226,7 +226,7 @@ impl Lab {
 /// command lines of Linux and of our guest want it, `run='a b'` as `run="a b"`.
 pub fn command_line(words: &[String]) -> String {
     let quoted = |word: &String| match word.split_once('=') {
-        Some((key, value)) if value.contains(' ') && !value.starts_with('"') => {
+        Some((key, value)) if value.contains(' ') && !value.starts_with(['"', '\'']) => {
             format!("{key}=\"{value}\"")
         }
         _ => word.clone(),
@@ -293,8 +293,9 @@ mod tests {
 
     #[test]
     fn values_with_blanks_are_quoted_for_the_kernel() {
-        let words = ["run=sha256 xvda; poweroff", "quiet", "run=\"a b\""].map(str::to_owned);
-        assert_eq!(command_line(&words), "run=\"sha256 xvda; poweroff\" quiet run=\"a b\"");
+        let words = ["run=sha256 xvda; poweroff", "quiet", "run=\"a b\"", "run='c d'"];
+        let line = command_line(&words.map(str::to_owned));
+        assert_eq!(line, "run=\"sha256 xvda; poweroff\" quiet run=\"a b\" run='c d'");
     }
 
     #[test]
