@@ -171,6 +171,9 @@ struct GuestOptions {
     /// Bring fio to a Linux guest
     #[arg(long)]
     fio: bool,
+    /// Count time by instructions, 2^N ns each: figures then depend little on the host's load
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(0..=10))]
+    icount: Option<u8>,
     /// Seconds that the guest may run
     #[arg(long, default_value_t = 600, value_name = "SECONDS")]
     timeout: u64,
@@ -188,6 +191,7 @@ impl GuestOptions {
             kernel: self.guest,
             name: self.name,
             fio: self.fio,
+            icount: self.icount,
             timeout: Duration::from_secs(self.timeout),
             words: self.words,
             verbose: self.common.verbose,

@@ -203,6 +203,11 @@ impl Lab {
         mut show: impl FnMut(&str),
     ) -> Result<u8> {
         let end = self.wait_end(guest, timeout, &mut show)?;
+        if matches!(end, GuestEnd::PowerOff | GuestEnd::Reboot) {
+            // The two logs come by different ways: xl's may be ahead of the console's. Without a
+            // status there is nothing to wait for, and that is told below.
+            let _ = self.wait_guest(guest, EXIT_STATUS, LAST_LINES);
+        }
         let console = self.guest_log(guest);
         let crashed = |what: &str| {
             let lines: Vec<&str> = console.lines().collect();

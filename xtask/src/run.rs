@@ -40,6 +40,8 @@ pub struct Run {
     pub name: String,
     /// Bring fio to a Linux guest.
     pub fio: bool,
+    /// Count time by instructions, 2^N ns each.
+    pub icount: Option<u8>,
     /// How long the guest may run.
     pub timeout: Duration,
     /// Words for the kernel's command line; for Linux `run=SCRIPT`.
@@ -176,6 +178,7 @@ fn plan(run: &Run) -> Result<Plan> {
         linux_guest: linux,
         fio: linux && run.fio,
         qdisk: run.backend == Backend::Qdisk,
+        icount: run.icount,
         name: "run".into(),
         verbose: run.verbose,
         ..LabConfig::default()

@@ -19,7 +19,7 @@ use super::LabConfig;
 /// The size of Dom0's root that a dry run takes for granted; making it is not worth the time.
 const TYPICAL_ROOT_MIB: u32 = 32;
 
-/// The QEMU line that [`Lab::boot`] would use.
+/// The QEMU line that [`crate::lab::Lab::boot`] would use.
 pub fn dry_run(config: &LabConfig, images: &Images) -> String {
     let scratch = std::env::temp_dir().join("pvblk");
     machine(config, images, &scratch, TYPICAL_ROOT_MIB).command_line()
