@@ -9,6 +9,9 @@ use crate::lab::{DOM0_FOLDER, GuestEnd, Job, Lab};
 /// The last console line of a guest that ran a program: this, and a number.
 pub const STATUS_LINE: &str = "pvblk: exit status ";
 
+/// How long the last lines of a console may be on their way after the guest has ended.
+const LAST_LINES_TIMEOUT: Duration = Duration::from_secs(10);
+
 /// Arguments that make a Linux guest start fast and stay quiet.
 const LINUX_ARGUMENTS: &str = "console=hvc0 loglevel=4 mitigations=off audit=0 apparmor=0 \
      random.trust_cpu=on cryptomgr.notests nokaslr rodata=off panic=-1";
@@ -202,13 +205,18 @@ impl Lab {
         timeout: Duration,
         mut show: impl FnMut(&str),
     ) -> Result<u8> {
-        let end = self.wait_end(guest, timeout, &mut show)?;
+        let mut shown = 0;
+        let end = self.wait_end(guest, timeout, |text| {
+            shown += text.len();
+            show(text);
+        })?;
         if matches!(end, GuestEnd::PowerOff | GuestEnd::Reboot) {
             // The two logs come by different ways: xl's may be ahead of the console's. Without a
             // status there is nothing to wait for, and that is told below.
-            let _ = self.wait_guest(guest, EXIT_STATUS, LAST_LINES);
+            let _ = self.wait_guest(guest, STATUS_LINE, LAST_LINES_TIMEOUT);
         }
         let console = self.guest_log(guest);
+        show(console.get(shown..).unwrap_or_default());
         let crashed = |what: &str| {
             let lines: Vec<&str> = console.lines().collect();
             let from = lines.len().saturating_sub(crate::console::TAIL_LINES);
