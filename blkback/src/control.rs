@@ -5,17 +5,18 @@
 //! with it. It must never write into a directory that the tool stack has removed: that would make
 //! it again.
 
-use std::cell::RefCell;
-use std::collections::{BTreeMap, BTreeSet};
-use std::fmt;
+mod nodes;
 
-use blkif::{Abi, BackOffer, Discard, Features, FrontOffer, Geometry, Info, ORDER_MAX, negotiate};
+use std::collections::{BTreeMap, BTreeSet};
+
+use blkif::{BackOffer, Discard, Features, Geometry, Info, ORDER_MAX, negotiate};
 use xen::{DomainId, Store, StoreError, Transaction, XenbusState};
 
 use crate::connect::{self, Leave, Stage, Step, View};
 use crate::crew::{Connect, Crew, Report, WorkerId};
 use crate::directory::{DeviceId, Wish, base, devices};
 use crate::disk::Profile;
+use nodes::{Writer, read_front};
 
 /// A device is looked at again at most this often in a row; then the others have their turn.
 const STEPS_MAX: usize = 16;
@@ -364,47 +365,6 @@ impl<S: Store, C: Crew> Control<S, C> {
             write(&Writer { store: &self.store, within, back: &back })
         })
     }
-}
-
-/// Writes nodes of one directory in one transaction.
-struct Writer<'a, S> {
-    store: &'a S,
-    within: Transaction,
-    back: &'a str,
-}
-
-impl<S: Store> Writer<'_, S> {
-    fn write(&self, key: &str, value: fmt::Arguments<'_>) -> Result<(), StoreError> {
-        self.store.write(self.within, &format!("{}/{key}", self.back), &value.to_string())
-    }
-
-    fn remove(&self, key: &str) -> Result<(), StoreError> {
-        self.store.remove(self.within, &format!("{}/{key}", self.back))
-    }
-
-    fn state(&self, state: XenbusState) -> Result<(), StoreError> {
-        self.write("state", format_args!("{state}"))
-    }
-}
-
-/// Reads a front's nodes, all at one time.
-fn read_front(
-    store: &impl Store,
-    front: &str,
-    max_order: u32,
-) -> Result<Result<FrontOffer, blkif::Refusal>, StoreError> {
-    store.transact(|within| {
-        let failed = RefCell::new(None);
-        let node = |key: &str| match store.read(within, &format!("{front}/{key}")) {
-            Ok(value) => value,
-            Err(error) => {
-                failed.replace(Some(error));
-                None
-            }
-        };
-        let offer = FrontOffer::read(node, max_order, Abi::WHEN_MISSING);
-        failed.take().map_or(Ok(offer), Err)
-    })
 }
 
 #[cfg(test)]

@@ -4,12 +4,12 @@ use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
-use blkif::{Abi, Discard, Features, Info, Segment, Segments};
+use blkif::{Abi, Discard, Features, Info, Operation, Segment, Segments, Status};
 use ring::Front;
 use xen::{Access, Direction, GrantCopy, GrantRef, MapError, NoPort};
 
 use super::super::*;
-use crate::disk::{MemoryDisk, Profile};
+use crate::disk::{DiskError, MemoryDisk, Profile, Verb};
 
 pub(super) const PEER: DomainId = DomainId(5);
 pub(super) const SECTORS: usize = 4096;

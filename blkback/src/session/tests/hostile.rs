@@ -1,6 +1,6 @@
 //! What a hostile front gets: an error for itself, and nothing else.
 
-use blkif::{Abi, Reason, Segment, Segments};
+use blkif::{Abi, Operation, Reason, Segment, Segments, Status};
 use ring::sync::Ordering;
 use xen::GrantRef;
 

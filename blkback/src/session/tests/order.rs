@@ -1,6 +1,10 @@
 //! Flushes, failures of the disk, and requests that stay in flight.
 
+use blkif::{Operation, Status};
+
 use super::bench::*;
+use crate::disk::Verb;
+use crate::session::pending::Pending;
 use crate::session::*;
 
 fn held() -> Bench {

@@ -1,9 +1,10 @@
 //! What an honest front gets.
 
-use blkif::{SEGMENTS_MAX, Segment, Segments};
+use blkif::{SEGMENTS_MAX, Segment, Segments, Status};
 use xen::GrantRef;
 
 use super::bench::*;
+use crate::disk::Verb;
 use crate::session::*;
 
 #[test]

@@ -1,0 +1,48 @@
+//! Nodes of a device in xenstore: ours written, the front's read, each at one time.
+
+use std::cell::RefCell;
+use std::fmt;
+
+use blkif::{Abi, FrontOffer, Refusal};
+use xen::{Store, StoreError, Transaction, XenbusState};
+
+/// Writes nodes of one directory in one transaction.
+pub(super) struct Writer<'a, S> {
+    pub(super) store: &'a S,
+    pub(super) within: Transaction,
+    pub(super) back: &'a str,
+}
+
+impl<S: Store> Writer<'_, S> {
+    pub(super) fn write(&self, key: &str, value: fmt::Arguments<'_>) -> Result<(), StoreError> {
+        self.store.write(self.within, &format!("{}/{key}", self.back), &value.to_string())
+    }
+
+    pub(super) fn remove(&self, key: &str) -> Result<(), StoreError> {
+        self.store.remove(self.within, &format!("{}/{key}", self.back))
+    }
+
+    pub(super) fn state(&self, state: XenbusState) -> Result<(), StoreError> {
+        self.write("state", format_args!("{state}"))
+    }
+}
+
+/// Reads a front's nodes, all at one time.
+pub(super) fn read_front(
+    store: &impl Store,
+    front: &str,
+    max_order: u32,
+) -> Result<Result<FrontOffer, Refusal>, StoreError> {
+    store.transact(|within| {
+        let failed = RefCell::new(None);
+        let node = |key: &str| match store.read(within, &format!("{front}/{key}")) {
+            Ok(value) => value,
+            Err(error) => {
+                failed.replace(Some(error));
+                None
+            }
+        };
+        let offer = FrontOffer::read(node, max_order, Abi::WHEN_MISSING);
+        failed.take().map_or(Ok(offer), Err)
+    })
+}
