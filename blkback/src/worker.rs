@@ -23,6 +23,12 @@ use crate::{Bell, Image, OpenError};
 const IN_USE_TRIES: u32 = 20;
 const IN_USE_PAUSE: Duration = Duration::from_millis(50);
 
+/// So many events in a row may come without a request before the next ones are made to wait. An
+/// honest front sends now and then one whose request was seen already.
+const EMPTY_EVENTS_MAX: u32 = 64;
+/// How long each of them waits.
+const STORM_PAUSE: Duration = Duration::from_millis(1);
+
 /// A session on the device nodes of Dom0.
 type Served = Session<GrantDevice, UringDisk<Buffer<MappedPage>>, Channels>;
 
@@ -54,14 +60,20 @@ impl Workers {
         Self { hands: HashMap::new(), leaving: HashMap::new(), outbox, inbox, bell }
     }
 
-    fn hire(&mut self, worker: WorkerId, name: &str, task: Task) -> std::io::Result<()> {
+    /// Starts a thread for a device. Whatever becomes of it, its last report is that it is gone.
+    fn hire(
+        &mut self,
+        worker: WorkerId,
+        name: &str,
+        task: impl FnOnce(&Receiver<Order>, &Bell, &Post) + Send + 'static,
+    ) -> std::io::Result<()> {
         let (orders, inbox) = channel();
         let bell = Bell::new()?;
         let post = Post { worker, reports: self.outbox.clone(), bell: self.bell.clone() };
         let mine = bell.clone();
         let thread = thread::Builder::new().name(name.into()).spawn(move || {
             // What a panic leaves behind is dropped, and nothing of it is used again.
-            let ended = catch_unwind(AssertUnwindSafe(|| task.run(&inbox, &mine, &post)));
+            let ended = catch_unwind(AssertUnwindSafe(|| task(&inbox, &mine, &post)));
             if ended.is_err() {
                 log::error!("the thread of this device panicked");
             }
@@ -82,7 +94,11 @@ impl Workers {
 
 impl Crew for Workers {
     fn open(&mut self, worker: WorkerId, name: &str, image: PathBuf, read_only: bool) {
-        if let Err(error) = self.hire(worker, name, Task { image, read_only }) {
+        let task = Task { image, read_only };
+        let life = move |inbox: &Receiver<Order>, bell: &Bell, post: &Post| {
+            task.run(inbox, bell, post);
+        };
+        if let Err(error) = self.hire(worker, name, life) {
             let report = Report::Unopened(format!("no thread for this device: {error}"));
             let _ = self.outbox.send((worker, report));
             let _ = self.outbox.send((worker, Report::Gone));
@@ -237,6 +253,26 @@ fn serve(mut session: Served, inbox: &Receiver<Order>, bell: &Bell, post: &Post)
     failed_flush
 }
 
+/// Notices a front that sends events and no requests (XSA-332, XSA-391).
+#[derive(Debug, Default)]
+struct Storm {
+    requests: u64,
+    empty_events: u32,
+}
+
+impl Storm {
+    /// To be told, after each event, of the requests so far; tells whether to slow down.
+    fn is_on(&mut self, requests: u64) -> bool {
+        if requests == self.requests {
+            self.empty_events = self.empty_events.saturating_add(1);
+        } else {
+            self.empty_events = 0;
+        }
+        self.requests = requests;
+        self.empty_events > EMPTY_EVENTS_MAX
+    }
+}
+
 enum Ended {
     Stopped,
     Dismissed,
@@ -245,6 +281,7 @@ enum Ended {
 
 fn work(session: &mut Served, inbox: &Receiver<Order>, bell: &Bell) -> Ended {
     let mut masked: Vec<Port> = Vec::new();
+    let mut storm = Storm::default();
     let mut ending: Option<Ended> = None;
     loop {
         let turn = match session.turn() {
@@ -259,7 +296,10 @@ fn work(session: &mut Served, inbox: &Receiver<Order>, bell: &Bell) -> Ended {
             Turn::Idle => Patience::UntilWoken,
         };
         // Only now: a front that sends events without end gets one turn for each.
-        if turn == Turn::Idle {
+        if turn == Turn::Idle && !masked.is_empty() {
+            if storm.is_on(session.counters().requests) {
+                thread::sleep(STORM_PAUSE);
+            }
             for port in masked.drain(..) {
                 if let Err(error) = session.events().unmask(port) {
                     return Ended::Broken(format!("event channel {port}: {error}"));
@@ -302,3 +342,6 @@ fn orders(inbox: &Receiver<Order>) -> Option<Ended> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
