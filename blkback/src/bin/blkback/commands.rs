@@ -33,8 +33,9 @@ fn open_store() -> Result<Connection<Xenbus>, Failure> {
 }
 
 fn read_spec(text: &str) -> Result<DiskSpec, Failure> {
-    let mut spec =
-        DiskSpec::parse(text).map_err(|error| AttachError::Spec { spec: text.into(), error })?;
+    let mut spec = DiskSpec::parse(text).map_err(|error| {
+        Failure::new(Failure::USAGE, AttachError::Spec { spec: text.into(), error })
+    })?;
     // The daemon may stand in another folder.
     if let Ok(absolute) = std::path::absolute(&spec.target)
         && let Some(absolute) = absolute.to_str()

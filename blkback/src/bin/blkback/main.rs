@@ -20,6 +20,7 @@ pub(crate) struct Failure {
 
 impl Failure {
     pub(crate) const FAILED: u8 = 1;
+    pub(crate) const USAGE: u8 = 2;
     pub(crate) const ENVIRONMENT: u8 = 3;
     pub(crate) const INTERRUPTED: u8 = 130;
 
