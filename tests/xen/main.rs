@@ -1,0 +1,79 @@
+//! Stories on a real Xen: one booted lab, many cases.
+//!
+//! A boot costs more than most cases, so all of them share one, in order: first those that need no
+//! daemon, last the one that stops it. Each case leaves Dom0 as it found it; what it attached and
+//! what xenstore holds afterwards is compared. Words on the command line choose cases by name.
+//! `cargo xtask test` runs this; alone: `cargo test -p tests --test xen -- [-v] [WORD]…`.
+
+mod bad_input;
+mod ends;
+mod guests;
+mod linux;
+mod scene;
+
+use std::process::ExitCode;
+use std::time::Instant;
+
+use scene::{Scene, Story};
+use xtask::error::{LabError, Result};
+
+/// All stories in the order in which they are told; the daemon is started after the first ones.
+fn stories() -> Vec<(Story, bool)> {
+    let before = bad_input::BEFORE_THE_DAEMON.iter().map(|&story| (story, false));
+    let with = [bad_input::STORIES, linux::STORIES, guests::STORIES, ends::STORIES].concat();
+    before.chain(with.into_iter().map(|story| (story, true))).collect()
+}
+
+fn main() -> ExitCode {
+    xtask::interrupt::install();
+    let words: Vec<String> = std::env::args().skip(1).collect();
+    let verbose = words.iter().any(|word| word == "-v");
+    let wanted: Vec<&str> =
+        words.iter().filter(|word| !word.starts_with('-')).map(String::as_str).collect();
+    let chosen = |name: &str| wanted.is_empty() || wanted.iter().any(|word| name.contains(word));
+    let stories: Vec<_> = stories().into_iter().filter(|story| chosen(story.0.0)).collect();
+    if words.iter().any(|word| word == "--list") {
+        stories.iter().for_each(|((name, _), _)| println!("{name}: test"));
+        return ExitCode::SUCCESS;
+    }
+    match run(&stories, verbose) {
+        Ok(0) => ExitCode::SUCCESS,
+        Ok(_) => ExitCode::from(1),
+        Err(error) => {
+            eprintln!("error: {error}");
+            error.exit_code()
+        }
+    }
+}
+
+/// Tells all stories and gives the number of those that failed. A lab that has crashed ends it.
+fn run(stories: &[(Story, bool)], verbose: bool) -> Result<usize> {
+    let start = Instant::now();
+    let scene = Scene::set(verbose)?;
+    println!("lab ready after {:.1} s, logs: {}", seconds(start), scene.lab.logs().display());
+    let mut failed = 0;
+    for &((name, tell), with_daemon) in stories {
+        let start = Instant::now();
+        if with_daemon {
+            scene.daemon()?;
+        }
+        let before = scene.inventory()?;
+        let told = tell(&scene).and_then(|()| scene.assert_same(&before));
+        match told {
+            Ok(()) => println!("{name} ... ok ({:.1} s)", seconds(start)),
+            Err(error @ (LabError::Interrupted | LabError::Missing(_))) => return Err(error),
+            Err(error) => {
+                failed += 1;
+                println!("{name} ... FAILED ({:.1} s)\n    {error}", seconds(start));
+                scene.clear()?;
+            }
+        }
+    }
+    scene.strike()?;
+    println!("{} passed, {failed} failed, {:.0} s", stories.len() - failed, seconds(start));
+    Ok(failed)
+}
+
+fn seconds(since: Instant) -> f64 {
+    since.elapsed().as_secs_f64()
+}
