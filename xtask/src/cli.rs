@@ -13,6 +13,7 @@ use xtask::error::{LabError, Result};
 use xtask::guest::Backend;
 use xtask::host::Host;
 use xtask::lab::{self, Lab, LabConfig};
+use xtask::pairs::{self, Pairs};
 use xtask::progress::Progress;
 use xtask::qemu::HostDisk;
 use xtask::run::{Kernel, Run};
@@ -46,6 +47,8 @@ pub(crate) enum Task {
     Shell(ShellTask),
     /// Boot our kernel alone on Xen, without Linux and disks (seconds)
     Smoke(SmokeTask),
+    /// Measure both fronts on both backs in one boot: I/Os per second, and ratios
+    Pairs(PairsTask),
     /// Run every gate: format, lints, docs, tests, loom, Miri, smoke, real Xen
     Test(TestTask),
     /// Boot the lab and run a shell command in Dom0
@@ -279,6 +282,33 @@ impl SmokeTask {
         let status = smoke::run(host, &machine)?;
         eprintln!("smoke: exit status {status}");
         Ok(status)
+    }
+}
+
+/// `cargo xtask pairs`.
+#[derive(Args)]
+#[command(after_help = EXIT_CODES)]
+pub(crate) struct PairsTask {
+    #[command(flatten)]
+    common: Common,
+    /// Seconds for each kind of I/O
+    #[arg(long, default_value_t = 2, value_name = "SECONDS")]
+    runtime: u32,
+    /// Count time by instructions, 2^N ns each: figures then depend little on the host's load
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(0..=10))]
+    icount: Option<u8>,
+}
+
+impl PairsTask {
+    /// Runs the task.
+    pub(crate) fn run(&self) -> Result<u8> {
+        let verbose = self.common.verbose;
+        let pairs = Pairs { seconds: self.runtime, icount: self.icount, verbose };
+        let figures = pairs::run(&pairs, &Progress::new(verbose))?;
+        print(&format!(
+            "{figures}(I/Os per second, mean of two rounds; in brackets each round's ratio to Linux × kernel)\n"
+        ));
+        Ok(0)
     }
 }
 

@@ -69,7 +69,8 @@ impl Guest {
         Self {
             kernel: format!("{DOM0_FOLDER}/vmlinux"),
             ramdisk: Some(format!("/tmp/{name}.cpio")),
-            memory_mib: 256,
+            // fio and its libraries are held twice while they are unpacked.
+            memory_mib: 448,
             ..Self::pvblk(name, LINUX_ARGUMENTS)
         }
     }

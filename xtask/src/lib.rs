@@ -36,6 +36,8 @@ pub mod lab;
 #[cfg(feature = "host")]
 pub mod packages;
 #[cfg(feature = "host")]
+pub mod pairs;
+#[cfg(feature = "host")]
 pub mod pattern;
 #[cfg(feature = "host")]
 pub mod progress;

@@ -22,6 +22,7 @@ fn main() -> ExitCode {
         Task::Run(task) => task.run(),
         Task::Shell(task) => task.run(),
         Task::Smoke(task) => task.run(),
+        Task::Pairs(task) => task.run(),
         Task::Test(task) => task.run(),
         Task::Dom0(task) => task.run(),
     };

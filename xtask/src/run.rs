@@ -129,9 +129,6 @@ fn guest(run: &Run, names: &[String]) -> Result<Guest> {
         Kernel::Pvblk => Guest::pvblk(&run.name, &guest::command_line(&run.words)),
         Kernel::Linux => Guest::linux(&run.name),
     };
-    if run.fio {
-        guest.memory_mib = 448;
-    }
     guest.memory_mib = run.memory_mib.unwrap_or(guest.memory_mib);
     for (place, (disk, name)) in run.disks.iter().zip(names).enumerate() {
         guest = guest.disk(run.backend, &disk::dom0_device(place), name, disk.read_only);

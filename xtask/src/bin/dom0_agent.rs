@@ -8,6 +8,7 @@ use std::collections::HashMap;
 use std::fs::{self, File};
 use std::io::{self, PipeReader, Read, Seek, SeekFrom, Write};
 use std::mem::MaybeUninit;
+use std::os::unix::fs::MetadataExt;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitCode, Stdio};
@@ -184,26 +185,28 @@ fn follow(port: &Port, folder: &Path, prefix: &str) -> io::Result<()> {
     inotify::add_watch(&watch, folder, inotify::WatchFlags::MODIFY)?;
     let mut space = [MaybeUninit::uninit(); 4096];
     let mut events = inotify::Reader::new(watch, &mut space);
-    let mut sent: HashMap<String, u64> = HashMap::new();
+    // By inode, not by name: xl gives each life of a guest a new file of the same name.
+    let mut sent: HashMap<u64, u64> = HashMap::new();
     loop {
         let event = events.next()?;
         let Some(name) = event.file_name().and_then(|name| name.to_str().ok()) else { continue };
         if !name.starts_with(prefix) {
             continue;
         }
-        let position = sent.entry(name.to_owned()).or_default();
-        *position += send_rest(port, &folder.join(name), name, *position)?;
+        // Gone again already: then its lines were of no use to anybody.
+        let Ok(mut file) = File::open(folder.join(name)) else { continue };
+        let position = sent.entry(file.metadata()?.ino()).or_default();
+        *position += send_rest(port, &mut file, name, *position)?;
     }
 }
 
-fn send_rest(port: &Port, path: &Path, name: &str, from: u64) -> io::Result<u64> {
-    let mut file = File::open(path)?;
+fn send_rest(port: &Port, file: &mut File, name: &str, from: u64) -> io::Result<u64> {
     file.seek(SeekFrom::Start(from))?;
     let mut total = 0;
     loop {
         let mut contents = [name.as_bytes(), b"\0"].concat();
         let room = u64::try_from(CONTENTS_MAX - contents.len()).unwrap_or(0);
-        let count = (&mut file).take(room).read_to_end(&mut contents)?;
+        let count = file.take(room).read_to_end(&mut contents)?;
         if count == 0 {
             return Ok(total);
         }
