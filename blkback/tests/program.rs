@@ -66,6 +66,6 @@ fn a_dry_run_prints_both_directories_with_their_permissions() {
         assert!(text.lines().any(|found| found == line), "{line}\n{text}");
     }
     let (code, text) = ended(&["attach", "-N", "7", "/a,qcow2,xvda,w"]);
-    assert_eq!((code, text.lines().count()), (Some(1), 1));
+    assert_eq!((code, text.lines().count()), (Some(2), 1));
     assert!(text.contains("only raw"));
 }

@@ -44,7 +44,7 @@ struct Back {
 pub struct World {
     /// The machine.
     pub sim: Sim,
-    /// Domain 0 as the tool stack sees it; dead after a crash of the back, see [`World::crash`].
+    /// Domain 0 as the tool stack sees it; dead after a crash of the back, see [`World::crash_back`].
     pub dom0: Domain,
     /// For whatever the story chooses.
     pub random: Random,

@@ -95,7 +95,7 @@ fn gates() -> Vec<Gate> {
         command("clippy", &[&["clippy", "--all-targets"][..], &strict].concat()),
         command("clippy-kernel", &[&kernel[..], &strict].concat()),
         Gate { name: "doc", check: Check::Command(doc()) },
-        command("test", &["test"]),
+        command("test", &["test", "--no-fail-fast"]),
         command("test-kernel", &["test", "-p", "guest-kernel", "--lib"]),
         Gate { name: "loom", check: Check::Command(loom()) },
         Gate { name: "miri", check: Check::Command(miri()) },
