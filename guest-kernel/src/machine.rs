@@ -34,6 +34,10 @@ impl Machine for Kernel {
         let _ = self.events.wait_noting(until, note);
     }
 
+    fn hypercalls(&self) -> u64 {
+        crate::arch::hypercalls()
+    }
+
     fn interrupted(&self) -> bool {
         Kernel::interrupted(self)
     }

@@ -6,6 +6,7 @@
 
 use core::arch::asm;
 use core::fmt;
+use core::sync::atomic::{AtomicU64, Ordering};
 
 use xen::abi::{
     AllocUnbound, BindInterdomain, BindVirq, ConsoleOp, EventOp, GrantOp, Hypercall, OnePort, Poll,
@@ -23,6 +24,14 @@ impl fmt::Display for Errno {
     }
 }
 
+/// How many hypercalls were made. There is one processor: a load and a store are enough.
+static MADE: AtomicU64 = AtomicU64::new(0);
+
+/// How many hypercalls the kernel has made since it was entered.
+pub(crate) fn hypercalls() -> u64 {
+    MADE.load(Ordering::Relaxed)
+}
+
 /// Makes a hypercall.
 ///
 /// # Safety
@@ -32,6 +41,7 @@ pub(super) unsafe fn hypercall(
     number: Hypercall,
     [first, second, third, fourth]: [u64; 4],
 ) -> Result<u64, Errno> {
+    MADE.store(MADE.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
     let result: u64;
     // SAFETY: `syscall` in a PV guest enters Xen, which returns behind it with everything but
     // rax, rcx and r11 as it was; what the operation does is the caller's promise.

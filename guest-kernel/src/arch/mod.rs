@@ -26,7 +26,7 @@ mod traps;
 pub(crate) use grant_frames::GrantFrames;
 pub(crate) use hypercall::{
     Errno, bind_interdomain, bind_virq, close_port, console_read, console_write, grant_table_size,
-    offer_port, poll, send_event, set_timer, shutdown, stop_periodic_timer, yield_now,
+    hypercalls, offer_port, poll, send_event, set_timer, shutdown, stop_periodic_timer, yield_now,
 };
 pub use memory::OwnedPage;
 pub(crate) use memory::{MemoryError, memory_figures, own_page};

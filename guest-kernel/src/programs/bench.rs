@@ -129,6 +129,7 @@ pub fn run<M: Machine>(machine: &M, disks: &mut Disks<M>, words: &[String]) -> R
     let span = Span::on_disk(disks, which, 0, limit)?;
     let job = Job::parse(&arguments, span.sectors)?;
     let before = *disks.disk(which)?.counters();
+    let hypercalls = machine.hypercalls();
     let begin = machine.now();
     let mut run = Run::new(job, begin, which, slots(disks, which)?);
     run.drive(machine, disks)?;
@@ -142,6 +143,7 @@ pub fn run<M: Machine>(machine: &M, disks: &mut Disks<M>, words: &[String]) -> R
         latency: run.latency,
         deepest: run.deepest,
         waits: run.waits,
+        hypercalls: machine.hypercalls() - hypercalls,
         counters: difference(&after, &before),
     };
     machine.print(format_args!("{}", report.human()));

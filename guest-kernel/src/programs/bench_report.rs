@@ -22,6 +22,8 @@ pub(crate) struct Report {
     pub(crate) deepest: usize,
     /// How often the job had to sleep.
     pub(crate) waits: u64,
+    /// How many hypercalls were made meanwhile, for whatever reason.
+    pub(crate) hypercalls: u64,
     pub(crate) counters: Counters,
 }
 
@@ -121,12 +123,14 @@ impl fmt::Display for Json<'_> {
         write!(
             f,
             "\"requests_per_notification\":{},\"responses_per_notification\":{},\"batch\":{},\
-             \"deepest\":{},\"waits\":{},",
+             \"deepest\":{},\"waits\":{},\"hypercalls\":{},\"hypercalls_per_request\":{},",
             ratio(counters.requests, counters.notifications_sent),
             ratio(counters.responses, counters.notifications_received),
             ratio(counters.requests, counters.batches),
             report.deepest,
             report.waits,
+            report.hypercalls,
+            ratio(report.hypercalls, counters.requests),
         )?;
         write!(
             f,

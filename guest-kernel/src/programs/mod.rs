@@ -53,6 +53,10 @@ pub trait Machine {
     /// one. Returns at once if one came since the last call.
     fn wait(&self, until: Option<Instant>, note: &mut dyn FnMut(Port));
 
+    /// How many hypercalls were made so far; what costs one here is counted by a machine without
+    /// Xen, too.
+    fn hypercalls(&self) -> u64;
+
     /// Whether the user wants the program to end.
     fn interrupted(&self) -> bool;
 

@@ -214,6 +214,7 @@ pub(crate) struct Play {
     lines: RefCell<Vec<String>>,
     time: Cell<u64>,
     interrupt_at: Cell<u64>,
+    waits: Cell<u64>,
     free_pages: u64,
     marks: RefCell<Vec<&'static str>>,
 }
@@ -261,6 +262,7 @@ impl Play {
             lines: RefCell::default(),
             time: Cell::new(1),
             interrupt_at: Cell::new(u64::MAX),
+            waits: Cell::new(0),
             free_pages,
             marks: RefCell::default(),
         }
@@ -337,7 +339,12 @@ impl Machine for Play {
         Instant::from_nanos(self.time.get())
     }
 
+    fn hypercalls(&self) -> u64 {
+        self.waits.get()
+    }
+
     fn wait(&self, _: Option<Instant>, note: &mut dyn FnMut(Port)) {
+        self.waits.set(self.waits.get() + 1);
         self.time.set(self.time.get() + 5_000_000);
         for disk in self.backs.borrow_mut().iter_mut() {
             disk.turn(&self.root);

@@ -180,7 +180,7 @@ fn a_batch_costs_one_event_each_way() {
         "\"batch\":32.00,",
         "\"requests_per_notification\":32.00,",
         "\"responses_per_notification\":32.00,",
-        "\"waits\":10,",
+        "\"waits\":10,\"hypercalls\":10,\"hypercalls_per_request\":0.03,",
     ] {
         assert!(printed.contains(expected), "{expected} in {printed}");
     }
