@@ -62,9 +62,19 @@ pub struct Pairs {
     pub verbose: bool,
 }
 
-/// I/Os per second by pair, round and kind of I/O.
+/// One guest's I/Os per second by kind of I/O, and when our kernel had read its first block.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+struct Life {
+    iops: [f64; WORKS.len()],
+    first_read_ns: Option<u64>,
+}
+
+/// What was measured, by pair and round.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Figures([[[f64; WORKS.len()]; 2]; PAIRS.len()]);
+pub struct Figures {
+    lives: [[Life; 2]; PAIRS.len()],
+    icount: Option<u8>,
+}
 
 /// Boots and measures.
 pub fn run(pairs: &Pairs, progress: &Progress) -> Result<Figures> {
@@ -86,11 +96,12 @@ pub fn run(pairs: &Pairs, progress: &Progress) -> Result<Figures> {
     lab.dom0(&format!("modprobe brd rd_nr=1 rd_size={}", DISK_MIB * 1024))?.ok()?;
     lab.dom0(&format!("dd if=/dev/zero of={DISK} bs=1M count={DISK_MIB}"))?.ok()?;
     lab.start_blkback()?;
-    let mut figures = Figures([[[0.0; WORKS.len()]; 2]; PAIRS.len()]);
+    let lives = [[Life::default(); 2]; PAIRS.len()];
+    let mut figures = Figures { lives, icount: pairs.icount };
     for round in 0..2 {
         for step in 0..PAIRS.len() {
             let at = if round == 0 { step } else { PAIRS.len() - 1 - step };
-            figures.0[at][round] = measure(&lab, PAIRS[at], pairs.seconds)?;
+            figures.lives[at][round] = measure(&lab, PAIRS[at], pairs.seconds)?;
             progress.phase(&format!("round {}: {}", round + 1, PAIRS[at]));
         }
     }
@@ -100,7 +111,7 @@ pub fn run(pairs: &Pairs, progress: &Progress) -> Result<Figures> {
 }
 
 /// Runs one guest through all kinds of I/O.
-fn measure(lab: &Lab, pair: Pair, seconds: u32) -> Result<[f64; WORKS.len()]> {
+fn measure(lab: &Lab, pair: Pair, seconds: u32) -> Result<Life> {
     let name = "pair";
     let guest = if pair.ours {
         Guest::pvblk(name, &format!("run=\"{}\"", bench(seconds)))
@@ -116,14 +127,15 @@ fn measure(lab: &Lab, pair: Pair, seconds: u32) -> Result<[f64; WORKS.len()]> {
         return Err(LabError::Failed(format!("{pair}: the guest's exit status is {status}")));
     }
     let found = if pair.ours { ours(&console) } else { fio_iops(&console) };
-    found.ok_or_else(|| LabError::Failed(format!("{pair}: figures are missing on its console")))
+    let missing = || LabError::Failed(format!("{pair}: figures are missing on its console"));
+    Ok(Life { iops: found.ok_or_else(missing)?, first_read_ns: first_read_ns(&console) })
 }
 
 fn bench(seconds: u32) -> String {
     let jobs = WORKS.map(|(rw, kib, depth)| {
         format!("bench xvda --rw={rw} --bs={kib}k --iodepth={depth} --runtime={seconds}")
     });
-    jobs.join("; ")
+    format!("sha256 xvda --size=4k; timeline; {}", jobs.join("; "))
 }
 
 fn fio(seconds: u32) -> String {
@@ -136,6 +148,12 @@ fn fio(seconds: u32) -> String {
     });
     // As our own guest has it: no elevator between the program and the ring.
     format!("echo none >/sys/block/xvda/queue/scheduler\n{}", jobs.concat())
+}
+
+/// From the first instruction of our kernel to its first block, by its `timeline`.
+fn first_read_ns(console: &str) -> Option<u64> {
+    let line = console.lines().find(|line| line.starts_with("first read "))?;
+    line.split_whitespace().nth(2)?.parse().ok()
 }
 
 fn ours(console: &str) -> Option<[f64; WORKS.len()]> {
@@ -164,16 +182,30 @@ impl fmt::Display for Figures {
             write!(f, " {:>26}", format!("{rw} {kib}k depth {depth}"))?;
         }
         writeln!(f)?;
-        let peer = &self.0[PAIRS.len() - 1];
-        for (pair, rounds) in PAIRS.iter().zip(&self.0) {
+        let peer = &self.lives[PAIRS.len() - 1];
+        for (pair, rounds) in PAIRS.iter().zip(&self.lives) {
             write!(f, "{:<15}", pair.to_string())?;
             for at in 0..WORKS.len() {
-                let ratio = |round: usize| rounds[round][at] / peer[round][at];
-                let mean = f64::midpoint(rounds[0][at], rounds[1][at]);
+                let ratio = |round: usize| rounds[round].iops[at] / peer[round].iops[at];
+                let mean = f64::midpoint(rounds[0].iops[at], rounds[1].iops[at]);
                 let cell = format!("{mean:.0} ({:.2}, {:.2})", ratio(0), ratio(1));
                 write!(f, " {cell:>26}")?;
             }
             writeln!(f)?;
+        }
+        for (pair, rounds) in PAIRS.iter().zip(&self.lives) {
+            for ns in rounds.iter().filter_map(|life| life.first_read_ns) {
+                write!(
+                    f,
+                    "{pair}: first block read {}.{:03} ms",
+                    ns / 1_000_000,
+                    ns / 1000 % 1000
+                )?;
+                match self.icount {
+                    Some(shift) => writeln!(f, " after entry, {} instructions", ns >> shift)?,
+                    None => writeln!(f, " after entry")?,
+                }
+            }
         }
         Ok(())
     }
@@ -198,12 +230,16 @@ mod tests {
 
     #[test]
     fn ratios_are_to_linux_on_linux_of_the_same_round() {
-        let mut figures = Figures([[[10.0; 4]; 2]; 4]);
-        figures.0[0] = [[20.0; 4], [5.0; 4]];
+        let life = |iops| Life { iops: [iops; 4], first_read_ns: None };
+        let mut figures = Figures { lives: [[life(10.0); 2]; 4], icount: Some(2) };
+        figures.lives[0] = [life(20.0), life(5.0)];
+        figures.lives[1][1].first_read_ns = first_read_ns("a\nfirst read    4002004 ns   9 counts");
         let shown = figures.to_string();
         let first = shown.lines().nth(1).unwrap();
         assert!(first.starts_with("pvblk × pvblk") && first.contains("12 (2.00, 0.50)"), "{shown}");
-        let last = shown.lines().last().unwrap();
+        let entry = "pvblk × kernel: first block read 4.002 ms after entry, 1000501 instructions\n";
+        assert!(shown.ends_with(entry), "{shown}");
+        let last = shown.lines().nth(4).unwrap();
         assert!(last.starts_with("Linux × kernel") && last.contains("10 (1.00, 1.00)"), "{shown}");
     }
 
