@@ -17,4 +17,8 @@ pub struct Counters {
     pub notifications_received: u64,
     /// Responses that said anything but "done".
     pub errors: u64,
+    /// Sectors of 512 bytes that were asked for.
+    pub read_sectors: u64,
+    /// Sectors of 512 bytes that were to be written.
+    pub written_sectors: u64,
 }

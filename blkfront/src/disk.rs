@@ -323,6 +323,11 @@ impl<G: Grants, E: Events> Disk<G, E> {
             .map_err(|reject| SubmitError::Unlawful(reject.reason))?;
         let words = request.words(self.agreed.abi, self.handle);
         self.ring.put(&words).map_err(|_| SubmitError::Busy)?;
+        match request.operation {
+            Operation::Read => self.counters.read_sectors += request.sectors,
+            Operation::Write => self.counters.written_sectors += request.sectors,
+            Operation::Flush | Operation::Discard => {}
+        }
         Ok((tag, request.operation))
     }
 

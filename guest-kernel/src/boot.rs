@@ -4,7 +4,7 @@
 //! on which everything else stands; then time and events; then what needs them.
 
 use core::cell::RefCell;
-use core::sync::atomic::AtomicU8;
+use core::sync::atomic::{AtomicU8, AtomicU64};
 
 use xen::abi::ShutdownReason;
 
@@ -14,7 +14,7 @@ use crate::commands::ending;
 use crate::console::{self, Keyboard};
 use crate::events::Channels;
 use crate::grants::GrantTable;
-use crate::kernel::{Kernel, Status, farewell};
+use crate::kernel::{Kernel, STEAL_WARN, Status, farewell};
 use crate::programs::Disks;
 use crate::store::GuestStore;
 use crate::timeline::Timeline;
@@ -42,7 +42,19 @@ pub(crate) fn boot(start: Start) -> ! {
     let keyboard = Keyboard::open(&start.console());
     let status = AtomicU8::new(Status::OKAY.0);
     let disks = RefCell::new(Disks::new());
-    let kernel = Kernel { command_line, keyboard, events, grants, store, timeline, status, disks };
+    let kernel = Kernel {
+        command_line,
+        keyboard,
+        events,
+        grants,
+        store,
+        timeline,
+        status,
+        user_ns: AtomicU64::new(0),
+        wait_ns: AtomicU64::new(0),
+        steal_warn: AtomicU64::new(STEAL_WARN),
+        disks,
+    };
     kernel.mark("ready");
     println!("pvblk {}: {}", env!("CARGO_PKG_VERSION"), kernel.memory());
     kernel.connect_disks();

@@ -8,9 +8,9 @@ use xen::Grants;
 use xen::abi::ShutdownReason;
 
 use crate::command_line::{commands, words};
-use crate::events::Woken;
 use crate::kernel::{Kernel, Status};
 use crate::line::Input;
+use crate::programs::observe::Plan;
 use crate::{println, programs, selfcheck};
 
 /// A command. It prints its own errors, one line each, and tells how it went.
@@ -61,6 +61,19 @@ pub const COMMANDS: &[Command] = &[
         about: "measures; --bs=4k --iodepth=1 --runtime=5 --number_ios= --size= --randseed=",
         run: bench,
     },
+    Command {
+        name: "vmstat",
+        arguments: "[SECONDS [COUNT]]",
+        about: "tells where the time goes, or does while a COMMAND behind it runs",
+        run: vmstat,
+    },
+    Command {
+        name: "top",
+        arguments: "[-b] [-n N] [-d S]",
+        about: "shows it in place, with the disks, until q or Ctrl-C; also with a COMMAND",
+        run: top,
+    },
+    Command { name: "spin", arguments: "MS", about: "computes for milliseconds", run: spin },
     Command { name: "sleep", arguments: "MS", about: "waits for milliseconds", run: sleep },
     Command { name: "selfcheck", arguments: "", about: "checks the kernel itself", run: check },
     Command { name: "poweroff", arguments: "", about: "ends the guest", run: poweroff },
@@ -137,8 +150,13 @@ pub fn execute(kernel: &Kernel, command: &str) -> Status {
             return Status::USAGE;
         }
     };
+    run_words(kernel, &words)
+}
+
+/// Runs one command, given as its words.
+fn run_words(kernel: &Kernel, words: &[String]) -> Status {
     let Some((name, arguments)) = words.split_first() else { return Status::OKAY };
-    match COMMANDS.iter().find(|command| command.name == name) {
+    match COMMANDS.iter().find(|command| command.name == name.as_str()) {
         Some(command) => (command.run)(kernel, arguments),
         None => {
             println!("pvblk: no command {name:?}: try help");
@@ -195,17 +213,30 @@ fn bench(kernel: &Kernel, words: &[String]) -> Status {
 }
 
 fn sleep(kernel: &Kernel, words: &[String]) -> Status {
-    let Some(ms) = words.first().and_then(|word| word.parse().ok()) else {
-        println!("sleep: how many milliseconds?");
-        return Status::USAGE;
-    };
-    let until = kernel.now().after(core::time::Duration::from_millis(ms));
-    while kernel.wait(Some(until)) == Woken::Event {
-        if kernel.interrupted() {
-            return Status::INTERRUPTED;
-        }
+    kernel.program("sleep", programs::watch::sleep, words)
+}
+
+fn spin(kernel: &Kernel, words: &[String]) -> Status {
+    kernel.program("spin", programs::watch::spin, words)
+}
+
+fn vmstat(kernel: &Kernel, words: &[String]) -> Status {
+    match programs::watch::vmstat_plan(words) {
+        Ok((plan, command)) if !command.is_empty() => watched(kernel, plan, command),
+        _ => kernel.program("vmstat", programs::watch::vmstat, words),
     }
-    Status::OKAY
+}
+
+fn top(kernel: &Kernel, words: &[String]) -> Status {
+    match programs::watch::top_plan(words) {
+        Ok((plan, command)) if !command.is_empty() => watched(kernel, plan, command),
+        _ => kernel.program("top", programs::watch::top, words),
+    }
+}
+
+/// Runs a command and shows what happens meanwhile.
+fn watched(kernel: &Kernel, plan: Plan, command: &[String]) -> Status {
+    kernel.watched(plan, &command[0], || run_words(kernel, command))
 }
 
 fn check(kernel: &Kernel, _: &[String]) -> Status {

@@ -268,6 +268,12 @@ impl Keyboard {
         self.queue.len() < before
     }
 
+    /// The next byte that was typed, for a program that is steered by keys.
+    pub fn key(&self) -> Option<u8> {
+        self.pump();
+        self.queue.pop()
+    }
+
     /// Shows the prompt and what is typed so far.
     pub fn prompt(&self) {
         let mut echo = String::new();

@@ -2,7 +2,7 @@
 
 use core::cell::RefCell;
 use core::fmt;
-use core::sync::atomic::{AtomicU8, Ordering};
+use core::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use core::time::Duration;
 
 use xen::abi::{ShutdownReason, TimeSample};
@@ -10,6 +10,7 @@ use xen::abi::{ShutdownReason, TimeSample};
 use crate::arch;
 use crate::command_line::CommandLine;
 use crate::console::{self, Keyboard};
+use crate::cpu::CpuTimes;
 use crate::events::{Channels, Woken};
 use crate::grants::GrantTable;
 use crate::programs::Disks;
@@ -70,6 +71,9 @@ pub(crate) fn now() -> Option<Instant> {
     Some(CLOCK.advance(sample.system_time_ns(arch::tsc())))
 }
 
+/// From which share of steal time on it is told, in percent, if nobody says.
+pub(crate) const STEAL_WARN: u64 = 5;
+
 /// The machine as a program sees it. There is one, made by the boot code.
 #[derive(Debug)]
 pub struct Kernel {
@@ -80,6 +84,12 @@ pub struct Kernel {
     pub(crate) store: Option<GuestStore>,
     pub(crate) timeline: Timeline,
     pub(crate) status: AtomicU8,
+    /// Nanoseconds in programs of users.
+    pub(crate) user_ns: AtomicU64,
+    /// Nanoseconds of waiting for disks.
+    pub(crate) wait_ns: AtomicU64,
+    /// How much of the time others may take before it is told, in percent.
+    pub(crate) steal_warn: AtomicU64,
     /// Borrowed by one program at a time.
     pub(crate) disks: RefCell<Disks<Self>>,
 }
@@ -91,6 +101,14 @@ impl Kernel {
     /// If Xen changes the time without an end, which it does not.
     pub fn now(&self) -> Instant {
         now().expect("the shared page is mapped, and Xen lets us read the time")
+    }
+
+    /// Where the processor's time went since the start; all zeros if Xen does not tell.
+    pub fn cpu_times(&self) -> CpuTimes {
+        let Some(sample) = arch::runstate() else { return CpuTimes::default() };
+        let times = sample.times_ns(self.now().as_nanos());
+        let [user, wait] = [&self.user_ns, &self.wait_ns].map(|it| it.load(Ordering::Relaxed));
+        CpuTimes::new(times, user, wait)
     }
 
     /// The time-stamp counter: one count is an instruction under counted emulation.

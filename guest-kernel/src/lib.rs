@@ -5,7 +5,7 @@
 //!   waiting, console, grants, events, xenstore, shutdown;
 //! * `commands` is what the console and the kernel command line can ask for;
 //! * the rest is pure and is tested on the host: [`layout`], [`frames`], [`ports`], [`time`],
-//!   [`command_line`], [`line`](mod@line), [`dump`], and with a machine to play on the
+//!   [`command_line`], [`line`](mod@line), [`dump`], [`cpu`], and with a machine to play on the
 //!   [`programs`] with their [`pattern`].
 //!
 //! The kernel has one virtual processor, one address space and one thread. It waits in one place
@@ -17,6 +17,7 @@
 extern crate alloc;
 
 pub mod command_line;
+pub mod cpu;
 pub mod dump;
 pub mod frames;
 pub mod layout;

@@ -2,12 +2,15 @@
 
 use alloc::string::String;
 use core::fmt;
+use core::sync::atomic::Ordering;
 
 use xen::Port;
 
+use crate::cpu::CpuTimes;
 use crate::events::Channels;
 use crate::grants::GrantTable;
 use crate::kernel::{Kernel, Status};
+use crate::programs::observe::Plan;
 use crate::programs::{CONNECT_PATIENCE, Machine, Program};
 use crate::store::GuestStore;
 use crate::time::Instant;
@@ -36,6 +39,27 @@ impl Machine for Kernel {
 
     fn hypercalls(&self) -> u64 {
         crate::arch::hypercalls()
+    }
+
+    fn wait_for_disks(&self, until: Option<Instant>, note: &mut dyn FnMut(Port)) {
+        // Exact, and counted where it is spent: Xen's own time of being blocked, before and after.
+        let before = self.cpu_times();
+        Machine::wait(self, until, note);
+        let spent = self.cpu_times().since(&before);
+        // What was not added yet counts as idle.
+        self.wait_ns.fetch_add(spent.idle, Ordering::Relaxed);
+    }
+
+    fn cpu_times(&self) -> CpuTimes {
+        Kernel::cpu_times(self)
+    }
+
+    fn steal_warn(&self) -> u64 {
+        self.steal_warn.load(Ordering::Relaxed)
+    }
+
+    fn key(&self) -> Option<u8> {
+        self.keyboard.key()
     }
 
     fn interrupted(&self) -> bool {
@@ -70,6 +94,14 @@ impl Kernel {
     /// Closes the disks in good order.
     pub(crate) fn close_disks(&self) {
         self.disks.borrow_mut().close(self);
+    }
+
+    /// Shows what happens while `run` does: `name` is the command that it runs.
+    pub(crate) fn watched(&self, plan: Plan, name: &str, run: impl FnOnce() -> Status) -> Status {
+        self.disks.borrow_mut().begin_report(self, plan, name);
+        let status = run();
+        self.disks.borrow_mut().end_report(self);
+        status
     }
 
     /// Runs a program, prints why it failed, and waits for what it left in flight.

@@ -169,6 +169,7 @@ static void shared(void)
     V(RUNSTATE_runnable);
     V(RUNSTATE_blocked);
     V(RUNSTATE_offline);
+    V(XEN_RUNSTATE_UPDATE);
 }
 
 static void events(void)

@@ -9,8 +9,9 @@ use core::fmt;
 use core::sync::atomic::{AtomicU64, Ordering};
 
 use xen::abi::{
-    AllocUnbound, BindInterdomain, BindVirq, ConsoleOp, EventOp, GrantOp, Hypercall, OnePort, Poll,
-    QuerySize, SchedOp, SetSingleshotTimer, Shutdown, ShutdownReason, TimerFlags, VcpuOp, Virq,
+    AllocUnbound, BindInterdomain, BindVirq, ConsoleOp, EventOp, GrantOp, Hypercall, MemoryOp,
+    MemoryReservation, OnePort, Poll, QuerySize, RegisterRunstate, RunstateInfo, SchedOp,
+    SetSingleshotTimer, Shutdown, ShutdownReason, TimerFlags, VcpuOp, Virq, VmAssist, VmAssistKind,
 };
 use xen::{DomainId, Port};
 
@@ -183,6 +184,52 @@ pub(crate) fn set_timer(system_time_ns: u64) -> Result<(), Errno> {
     let arguments = [VcpuOp::SetSingleshotTimer as u64, 0, input(&argument), 0];
     // SAFETY: Xen reads the argument.
     unsafe { hypercall(Hypercall::VcpuOp, arguments) }.map(drop)
+}
+
+/// Has Xen mark a runstate area while it changes it.
+pub(super) fn mark_runstate_changes() -> Result<(), Errno> {
+    let arguments = [VmAssist::Enable as u64, VmAssistKind::RunstateUpdateFlag as u64, 0, 0];
+    // SAFETY: changes nothing but a bit in the runstate area, which is read with that bit in mind.
+    unsafe { hypercall(Hypercall::VmAssist, arguments) }.map(drop)
+}
+
+/// Has Xen keep `area` up to date from now on.
+pub(super) fn register_runstate(area: &'static RunstateInfo) -> Result<(), Errno> {
+    let argument = RegisterRunstate { addr: (&raw const *area).expose_provenance() as u64 };
+    let arguments = [VcpuOp::RegisterRunstateMemoryArea as u64, 0, input(&argument), 0];
+    // SAFETY: Xen reads the argument and from now on writes the area, which stays where it is, is
+    // mapped writable for good, and consists of atomic words.
+    unsafe { hypercall(Hypercall::VcpuOp, arguments) }.map(drop)
+}
+
+/// How many frames this domain has, and how many Xen lets it have.
+pub(crate) fn reservation() -> Result<(u64, u64), Errno> {
+    let ask = |operation: MemoryOp| {
+        let domain = DomainId::SELF;
+        // SAFETY: Xen reads the number of the domain.
+        unsafe { hypercall(Hypercall::MemoryOp, [operation as u64, input(&domain), 0, 0]) }
+    };
+    Ok((ask(MemoryOp::CurrentReservation)?, ask(MemoryOp::MaximumReservation)?))
+}
+
+/// Gives the machine frames in `frames` back to Xen, or gets memory for the own frames in it, whose
+/// machine frames Xen then writes there. Tells how many it did: the first ones.
+///
+/// # Safety
+/// Frames that are given back are mapped nowhere and used for nothing, ever again.
+pub(super) unsafe fn reserve(operation: MemoryOp, frames: &mut [u64]) -> Result<usize, Errno> {
+    let argument = MemoryReservation {
+        extent_start: frames.as_mut_ptr().expose_provenance() as u64,
+        nr_extents: frames.len() as u64,
+        extent_order: 0,
+        mem_flags: 0,
+        domid: DomainId::SELF,
+    };
+    // SAFETY: Xen reads the argument, and reads and writes as many words as it says, which are
+    // those of the slice; the caller promises the rest.
+    let done =
+        unsafe { hypercall(Hypercall::MemoryOp, [operation as u64, input(&argument), 0, 0]) }?;
+    Ok(usize::try_from(done).map_or(0, |done| done.min(frames.len())))
 }
 
 /// How many frames the grant table may have.

@@ -164,6 +164,8 @@ fn difference(after: &Counters, before: &Counters) -> Counters {
         notifications_sent: after.notifications_sent - before.notifications_sent,
         notifications_received: after.notifications_received - before.notifications_received,
         errors: after.errors - before.errors,
+        read_sectors: after.read_sectors - before.read_sectors,
+        written_sectors: after.written_sectors - before.written_sectors,
     }
 }
 

@@ -13,6 +13,7 @@ use blkif::{Operation, Status};
 use ring::Rest;
 use xen::{Store, Transaction};
 
+use super::observe::{DiskLook, Look, Observer, Plan};
 use super::{Failure, Machine};
 use crate::time::Instant;
 
@@ -45,12 +46,19 @@ pub struct Disks<M: Machine> {
     unused: Vec<u32>,
     wishes: Wishes,
     read_before: bool,
+    observer: Observer,
 }
 
 impl<M: Machine> Disks<M> {
     /// No disks yet.
     pub const fn new() -> Self {
-        Self { devices: Vec::new(), unused: Vec::new(), wishes: SMALL, read_before: false }
+        Self {
+            devices: Vec::new(),
+            unused: Vec::new(),
+            wishes: SMALL,
+            read_before: false,
+            observer: Observer::new(),
+        }
     }
 
     /// Opens every disk that the tool stack has given us and waits until each is connected, was
@@ -202,10 +210,26 @@ impl<M: Machine> Disks<M> {
         }
     }
 
+    /// Waits once, until an event or until `until`, for a program that waits for something else
+    /// than a disk.
+    ///
+    /// # Errors
+    /// [`Failure`] on Ctrl-C.
+    pub fn pause(&mut self, machine: &M, until: Option<Instant>) -> Result<(), Failure> {
+        self.sleep(machine, until);
+        if machine.interrupted() { Err(Failure::interrupted()) } else { Ok(()) }
+    }
+
     /// Sleeps until an event, notes whose it was, and looks after everything.
     fn sleep(&mut self, machine: &M, until: Option<Instant>) {
+        if self.observer.is_looking() {
+            self.observe(machine);
+        }
+        let until = [until, self.observer.next()].into_iter().flatten().min();
         let devices = &mut self.devices;
-        machine.wait(until, &mut |port| {
+        let busy = devices.iter_mut().filter_map(Device::disk).any(|disk| disk.in_flight() > 0);
+        let wait = if busy { M::wait_for_disks } else { M::wait };
+        wait(machine, until, &mut |port| {
             let mut disks = devices.iter_mut().filter_map(Device::disk);
             if let Some(disk) = disks.find(|disk| disk.port() == port) {
                 disk.woken();
@@ -217,6 +241,7 @@ impl<M: Machine> Disks<M> {
     /// Follows what xenstore says of the backs, and of disks that are new. Whoever waits for
     /// something else than a disk calls this after every wake-up.
     pub fn look_after(&mut self, machine: &M) {
+        self.observe(machine);
         let Some(store) = machine.store() else { return };
         let mut folder = false;
         while let Ok(Some(event)) = store.event() {
@@ -228,6 +253,68 @@ impl<M: Machine> Disks<M> {
         if folder {
             self.look_for_new(machine);
         }
+    }
+
+    /// Lets those look who look on, if it is time to. A program that computes for long without
+    /// waiting calls this now and then.
+    pub fn observe(&mut self, machine: &M) {
+        let now = machine.now();
+        if self.observer.wants_steal(now) {
+            let threshold = machine.steal_warn();
+            if let Some(percent) = self.observer.look_at_steal(machine.cpu_times(), threshold) {
+                machine.print(format_args!(
+                    "pvblk: warning: steal time is {percent} %, more than {threshold} %: others \
+                     take the processor"
+                ));
+            }
+        }
+        if self.observer.is_looking() {
+            let depths = self.devices.iter_mut().map(|it| it.disk().map_or(0, in_flight));
+            self.observer.sum(now, depths);
+            if self.observer.next().is_some_and(|next| now >= next) {
+                self.show(machine, now);
+            }
+        }
+    }
+
+    /// Shows from now on what happens, until [`end_report`](Self::end_report). `task` is the name
+    /// of the program that is looked at, if it is not the one that looks.
+    pub fn begin_report(&mut self, machine: &M, plan: Plan, task: &str) {
+        let first = self.look(machine, machine.now());
+        self.observer.begin(plan, task, first);
+        self.observe(machine);
+    }
+
+    /// Whether all that was to be shown was shown.
+    pub fn report_is_done(&self) -> bool {
+        self.observer.is_done()
+    }
+
+    /// Shows no more, but what happened since the last look, if a program was looked at.
+    pub fn end_report(&mut self, machine: &M) {
+        if self.observer.is_cut_short() {
+            self.show(machine, machine.now());
+        }
+        self.observer.end();
+    }
+
+    fn show(&mut self, machine: &M, now: Instant) {
+        let look = self.look(machine, now);
+        if let Some(text) = self.observer.show(look, machine.steal_warn()) {
+            machine.print(format_args!("{text}"));
+        }
+    }
+
+    fn look(&mut self, machine: &M, now: Instant) -> Look {
+        let observer = &self.observer;
+        let disks = self.devices.iter_mut().enumerate().filter_map(|(at, device)| {
+            let name = device.name();
+            let disk = device.disk()?;
+            let (counters, in_flight) = (*disk.counters(), in_flight(disk));
+            Some(DiskLook { name, counters, in_flight, queued_ns: observer.queued_ns(at) })
+        });
+        let (cpu, free_pages) = (machine.cpu_times(), machine.free_pages());
+        Look { at_ns: now.as_nanos(), cpu, free_pages, disks: disks.collect() }
     }
 
     /// Opens the disks that are in xenstore and not here.
@@ -301,6 +388,10 @@ fn state(store: &impl Store, path: &str) -> String {
         Ok(None) => "not there".to_string(),
         Err(error) => error.to_string(),
     }
+}
+
+fn in_flight<G: xen::Grants, E: xen::Events>(disk: &mut Disk<G, E>) -> u64 {
+    disk.in_flight() as u64
 }
 
 const SMALL: Wishes = Wishes { order: 0, pool_pages: 16 };

@@ -11,6 +11,7 @@ use core::time::Duration;
 
 use xen::{Events, Grants, Port, Store};
 
+use crate::cpu::CpuTimes;
 use crate::time::Instant;
 
 pub mod arguments;
@@ -21,8 +22,11 @@ pub mod digest;
 mod disks;
 pub mod histogram;
 pub mod list;
+pub mod observe;
+mod observe_report;
 pub mod stamp;
 mod stream;
+pub mod watch;
 
 #[cfg(test)]
 mod play;
@@ -56,6 +60,18 @@ pub trait Machine {
     /// How many hypercalls were made so far; what costs one here is counted by a machine without
     /// Xen, too.
     fn hypercalls(&self) -> u64;
+
+    /// The same while requests are in flight: the time counts as waiting for a disk.
+    fn wait_for_disks(&self, until: Option<Instant>, note: &mut dyn FnMut(Port));
+
+    /// Where the processor's time went since the start.
+    fn cpu_times(&self) -> CpuTimes;
+
+    /// How much of the time others may take before it is told, in percent.
+    fn steal_warn(&self) -> u64;
+
+    /// The next key that was typed, without waiting.
+    fn key(&self) -> Option<u8>;
 
     /// Whether the user wants the program to end.
     fn interrupted(&self) -> bool;

@@ -4,6 +4,7 @@
 //! turned whenever the machine waits; time passes only then.
 
 extern crate std;
+use alloc::collections::VecDeque;
 use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec;
@@ -22,6 +23,7 @@ use sim::{Audit, Domain, MappedPage, Sim};
 use xen::{Access, DomainId, Events, Maps, Port, Store, Transaction, XenbusState};
 
 use super::{Disks, Failure, Machine, Program};
+use crate::cpu::CpuTimes;
 use crate::time::Instant;
 
 const NONE: Transaction = Transaction::NONE;
@@ -217,6 +219,9 @@ pub(crate) struct Play {
     waits: Cell<u64>,
     free_pages: u64,
     marks: RefCell<Vec<&'static str>>,
+    disk_wait: Cell<u64>,
+    stolen: Cell<u64>,
+    pub(crate) keys: RefCell<VecDeque<u8>>,
 }
 
 impl Play {
@@ -265,6 +270,9 @@ impl Play {
             waits: Cell::new(0),
             free_pages,
             marks: RefCell::default(),
+            disk_wait: Cell::new(0),
+            stolen: Cell::new(0),
+            keys: RefCell::default(),
         }
     }
 
@@ -292,6 +300,13 @@ impl Play {
     /// Ctrl-C at the next wait but `waits`.
     pub(crate) fn interrupt_after(&self, waits: u64) {
         self.interrupt_at.set(waits);
+    }
+
+    /// Lets others take the processor for so long.
+    pub(crate) fn steal(&self, time: Duration) {
+        let ns = u64::try_from(time.as_nanos()).unwrap();
+        self.time.set(self.time.get() + ns);
+        self.stolen.set(self.stolen.get() + ns);
     }
 
     /// A disk that nobody writes to.
@@ -353,6 +368,26 @@ impl Machine for Play {
         while let Some(port) = self.guest.take_event() {
             note(port);
         }
+    }
+
+    fn wait_for_disks(&self, until: Option<Instant>, note: &mut dyn FnMut(Port)) {
+        let before = self.time.get();
+        self.wait(until, note);
+        self.disk_wait.set(self.disk_wait.get() + self.time.get() - before);
+    }
+
+    fn cpu_times(&self) -> CpuTimes {
+        let idle = self.time.get() - self.disk_wait.get() - self.stolen.get();
+        let (wait, steal) = (self.disk_wait.get(), self.stolen.get());
+        CpuTimes { user: 0, system: 0, idle, wait, steal }
+    }
+
+    fn steal_warn(&self) -> u64 {
+        5
+    }
+
+    fn key(&self) -> Option<u8> {
+        self.keys.borrow_mut().pop_front()
     }
 
     fn interrupted(&self) -> bool {

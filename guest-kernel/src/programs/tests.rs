@@ -4,11 +4,13 @@
 extern crate std;
 use alloc::format;
 use alloc::string::{String, ToString};
+use alloc::vec::Vec;
+use core::time::Duration;
 
 use sha2::{Digest, Sha256};
 
 use super::play::{Mischief, Play};
-use super::{Disks, bench, copy, digest, list, stamp};
+use super::{Disks, bench, copy, digest, list, stamp, watch};
 use crate::pattern::Pattern;
 
 /// 1 MiB: more than a window of requests.
@@ -317,4 +319,66 @@ fn a_back_that_falls_silent_can_be_left_by_an_interrupt() {
     play.interrupt_after(100);
     let failure = play.run(&mut disks, digest::run, "xvda").unwrap_err();
     assert_eq!(failure.status, 130);
+}
+
+#[test]
+fn vmstat_divides_the_time_and_ends_after_its_count() {
+    let (play, mut disks) = scene(1);
+    let printed = play.run(&mut disks, watch::vmstat, "0.1 2").unwrap();
+    let lines: Vec<&str> = printed.lines().collect();
+    assert_eq!(lines.len(), 3, "{printed}");
+    assert!(lines[0].ends_with("us sy id wa st"), "{printed}");
+    for line in &lines[1..] {
+        assert!(line.ends_with(" 0  0 100  0  0"), "{printed}");
+    }
+    let printed = play.run(&mut disks, watch::vmstat, "").unwrap();
+    assert_eq!(printed.lines().count(), 2, "all the time since the start: {printed}");
+    play.assert_clean(disks);
+}
+
+#[test]
+fn a_bench_is_looked_at_while_it_runs() {
+    let (play, mut disks) = scene(1);
+    let words: Vec<String> = "-b -d 0.1 bench".split(' ').map(ToString::to_string).collect();
+    let (plan, command) = watch::top_plan(&words).unwrap();
+    disks.begin_report(&play, plan, &command[0]);
+    let line = "xvda --rw=randread --bs=4k --iodepth=8 --runtime=1";
+    let printed = play.run(&mut disks, bench::run, line).unwrap();
+    disks.end_report(&play);
+    let pages: Vec<&str> = printed.split("top - ").skip(1).collect();
+    assert!((9..=11).contains(&pages.len()), "{printed}");
+    // The back answers everything at each wait, and a wait takes 5 ms: 8 requests in 5 ms.
+    for page in &pages[1..9] {
+        assert!(page.contains("100.0 wa,   0.0 st"), "{page}");
+        let disk = page.lines().find(|line| line.starts_with("xvda")).unwrap();
+        let words: Vec<&str> = disk.split_whitespace().collect();
+        assert_eq!(words[1..], ["1600.00", "6.25", "8", "8.00", "5.00", "8.00"], "{page}");
+        assert!(page.contains("waits: bench for xvda (8 in flight)"), "{page}");
+    }
+    play.assert_clean(disks);
+}
+
+#[test]
+fn top_ends_by_the_key_q_and_redraws_in_place() {
+    let (play, mut disks) = scene(1);
+    play.keys.borrow_mut().extend([b'x'; 60]);
+    play.keys.borrow_mut().push_back(b'q');
+    let printed = play.run(&mut disks, watch::top, "-d 0.1").unwrap();
+    assert_eq!(printed.matches("\x1b[H").count(), 3, "{printed:?}");
+    assert!(printed.ends_with("\x1b[J"), "{printed:?}");
+    play.interrupt_after(3);
+    assert!(play.run(&mut disks, watch::top, "-b").is_ok(), "Ctrl-C is no failure");
+    play.assert_clean(disks);
+}
+
+#[test]
+fn steal_that_stays_is_warned_of_once() {
+    let (play, mut disks) = scene(1);
+    let mut printed = String::new();
+    for _ in 0..15 {
+        play.steal(Duration::from_millis(100));
+        printed += &play.run(&mut disks, watch::sleep, "1000").unwrap();
+    }
+    assert_eq!(printed.matches("warning: steal time is").count(), 1, "{printed}");
+    play.assert_clean(disks);
 }

@@ -99,6 +99,10 @@ pub enum RunstateState {
     Offline = 3,
 }
 
+/// Set in [`RunstateInfo::state_entry_time`] while Xen changes the area (`XEN_RUNSTATE_UPDATE`), if
+/// [`RunstateUpdateFlag`](super::VmAssistKind::RunstateUpdateFlag) is switched on.
+pub const RUNSTATE_UPDATE: u64 = 1 << 63;
+
 /// How long a virtual processor has been in each state; Xen writes it while we look.
 #[derive(Debug, Default)]
 #[repr(C)]
@@ -112,3 +116,58 @@ pub struct RunstateInfo {
 }
 
 const _: () = assert!(size_of::<RunstateInfo>() == 48);
+
+/// A copy of [`RunstateInfo`] whose fields belong together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RunstateSample {
+    /// A [`RunstateState`].
+    pub state: u32,
+    /// System time at which that state was entered, in nanoseconds.
+    pub entered_ns: u64,
+    /// Nanoseconds spent in each state, the present stay not counted.
+    pub time_ns: [u64; 4],
+}
+
+impl RunstateInfo {
+    /// An area that Xen has not written yet.
+    pub const fn new() -> Self {
+        Self {
+            state: AtomicU32::new(0),
+            state_entry_time: AtomicU64::new(0),
+            time: [const { AtomicU64::new(0) }; 4],
+        }
+    }
+
+    /// Copies the fields, again while Xen changes them; `None` after [`TIME_INFO_TRIES_MAX`].
+    pub fn sample(&self) -> Option<RunstateSample> {
+        (0..TIME_INFO_TRIES_MAX).find_map(|_| self.try_sample())
+    }
+
+    fn try_sample(&self) -> Option<RunstateSample> {
+        // Acquire: the fields are read after the first look at the entry time, which is the
+        // version of this area: no two states are entered at one time.
+        let before = self.state_entry_time.load(Ordering::Acquire);
+        let sample = RunstateSample {
+            state: self.state.load(Ordering::Relaxed),
+            entered_ns: before,
+            time_ns: self.time.each_ref().map(|time| time.load(Ordering::Relaxed)),
+        };
+        // The fields are read before the second look. Xen's partner of both is the pair of write
+        // barriers around its update, with the flag set in between.
+        fence(Ordering::Acquire);
+        let after = self.state_entry_time.load(Ordering::Relaxed);
+        (before == after && before & RUNSTATE_UPDATE == 0).then_some(sample)
+    }
+}
+
+impl RunstateSample {
+    /// Nanoseconds spent in each state until `system_time_ns`, the present stay counted. A time
+    /// before that stay began counts as its beginning.
+    pub fn times_ns(&self, system_time_ns: u64) -> [u64; 4] {
+        let mut times = self.time_ns;
+        if let Some(time) = times.get_mut(self.state as usize) {
+            *time = time.saturating_add(system_time_ns.saturating_sub(self.entered_ns));
+        }
+        times
+    }
+}

@@ -22,7 +22,10 @@ mod trap;
 mod vcpu;
 mod version;
 
-pub use clock::{RunstateInfo, RunstateState, TIME_INFO_TRIES_MAX, TimeInfo, TimeSample};
+pub use clock::{
+    RUNSTATE_UPDATE, RunstateInfo, RunstateSample, RunstateState, TIME_INFO_TRIES_MAX, TimeInfo,
+    TimeSample,
+};
 pub use console::ConsoleOp;
 pub use elf::{ELF_NOTE_NAME, ElfNote};
 pub use event::{

@@ -1,6 +1,6 @@
 //! What the few definitions that do something do.
 
-use core::sync::atomic::{AtomicU8, AtomicU32, Ordering};
+use core::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
 
 use super::super::*;
 use crate::{Access, DomainId, StillMapped};
@@ -83,4 +83,22 @@ fn the_command_line_ends_at_its_nul() {
     info.cmd_line[4] = 0;
     assert_eq!(info.command_line(), b"xxxx");
     assert_eq!(info.magic(), b"");
+}
+
+#[test]
+fn a_runstate_is_read_only_when_no_change_is_under_way_and_counts_the_present_stay() {
+    let area = RunstateInfo {
+        state: AtomicU32::new(RunstateState::Running as u32),
+        state_entry_time: AtomicU64::new(1000),
+        time: [10, 20, 30, 40].map(AtomicU64::new),
+    };
+    let sample = area.sample().expect("no change is under way");
+    assert_eq!(sample.times_ns(1500), [510, 20, 30, 40]);
+    assert_eq!(sample.times_ns(900), [10, 20, 30, 40], "a clock that stands before the stay");
+    area.state_entry_time.fetch_or(RUNSTATE_UPDATE, Ordering::Relaxed);
+    assert_eq!(area.sample(), None);
+    area.state_entry_time.fetch_and(!RUNSTATE_UPDATE, Ordering::Relaxed);
+    area.state.store(9, Ordering::Relaxed);
+    let strange = area.sample().expect("no change is under way");
+    assert_eq!(strange.times_ns(1500), [10, 20, 30, 40], "a state that there is not");
 }

@@ -109,6 +109,7 @@ pub(super) fn clock(out: &mut Vec<String>) {
         "RUNSTATE_runnable" = RunstateState::Runnable,
         "RUNSTATE_blocked" = RunstateState::Blocked,
         "RUNSTATE_offline" = RunstateState::Offline,
+        "XEN_RUNSTATE_UPDATE" = RUNSTATE_UPDATE,
     );
 }
 

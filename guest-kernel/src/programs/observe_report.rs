@@ -1,0 +1,155 @@
+//! How a look is written: a line as of vmstat, or a page as of top.
+
+use alloc::format;
+use alloc::string::String;
+use alloc::vec::Vec;
+use core::fmt::Write;
+use core::time::Duration;
+
+use blkfront::DiskName;
+
+use super::observe::{DiskLook, Look, Style};
+use super::{Hundredths, MEBIBYTE, per_second};
+use crate::cpu::CpuTimes;
+
+/// Lines between two headings.
+const HEADING_EVERY: u64 = 20;
+
+const HEADING: &str = " r  b     free     bi     bo     in us sy id wa st";
+
+/// What one disk did between two looks.
+struct Rates {
+    name: DiskName,
+    in_flight: u64,
+    /// Hundredths of each, per second.
+    ios: u64,
+    read_kib: u64,
+    written_kib: u64,
+    events: u64,
+    bytes: u64,
+    /// Hundredths of requests in flight, the mean over time.
+    depth: u64,
+    /// Hundredths of milliseconds that a request took, the mean.
+    wait: u64,
+    /// Hundredths of requests for each notification that was sent.
+    batch: u64,
+}
+
+impl Rates {
+    fn new(before: Option<&DiskLook>, now: &DiskLook, time: Duration) -> Self {
+        let count = |read: fn(&DiskLook) -> u64| read(now).saturating_sub(before.map_or(0, read));
+        let rate = |read| per_second(count(read), time);
+        let [requests, responses] =
+            [count(|it| it.counters.requests), count(|it| it.counters.responses)];
+        let queued_ns = count(|it| it.queued_ns);
+        let nanoseconds = u64::try_from(time.as_nanos()).unwrap_or(u64::MAX).max(1);
+        let ratio = |over: u64, under: u64| over.saturating_mul(100).checked_div(under);
+        let read = rate(|it| it.counters.read_sectors * 512);
+        let written = rate(|it| it.counters.written_sectors * 512);
+        Self {
+            name: now.name,
+            in_flight: now.in_flight,
+            ios: per_second(responses, time),
+            read_kib: read / 1024,
+            written_kib: written / 1024,
+            bytes: read.saturating_add(written),
+            events: rate(|it| it.counters.notifications_received),
+            depth: ratio(queued_ns, nanoseconds).unwrap_or(0),
+            wait: ratio(queued_ns / 10_000, responses).unwrap_or(0) / 100,
+            batch: ratio(requests, count(|it| it.counters.notifications_sent)).unwrap_or(0),
+        }
+    }
+}
+
+fn rates(before: &Look, now: &Look) -> Vec<Rates> {
+    let time = Duration::from_nanos(now.at_ns.saturating_sub(before.at_ns));
+    let old = |name| before.disks.iter().find(|disk| disk.name == name);
+    now.disks.iter().map(|disk| Rates::new(old(disk.name), disk, time)).collect()
+}
+
+/// Tenths, as a number with one digit behind the point.
+fn tenths(value: u64) -> String {
+    format!("{}.{}", value / 10, value % 10)
+}
+
+/// The five shares, in tenths of a percent: us, sy, id, wa, st.
+fn shares(before: &Look, now: &Look) -> [u64; 5] {
+    let spent: CpuTimes = now.cpu.since(&before.cpu);
+    [spent.user, spent.system, spent.idle, spent.wait, spent.steal].map(|it| spent.tenths(it))
+}
+
+/// A line of vmstat, after a heading where there is to be one. `runs`: there is a program besides
+/// the one that looks.
+pub(super) fn line(before: &Look, now: &Look, done: u64, runs: bool) -> String {
+    let rates = rates(before, now);
+    let waits = rates.iter().any(|disk| disk.in_flight > 0);
+    let sum = |read: fn(&Rates) -> u64| rates.iter().map(read).sum::<u64>() / 100;
+    let mut text = String::new();
+    if done.is_multiple_of(HEADING_EVERY) {
+        text.push_str(HEADING);
+        text.push('\n');
+    }
+    let counts = [u8::from(runs && !waits), u8::from(waits)];
+    let [bi, bo, events] = [sum(|it| it.read_kib), sum(|it| it.written_kib), sum(|it| it.events)];
+    let [us, sy, id, wa, st] = shares(before, now).map(|share| (share + 5) / 10);
+    let free = now.free_pages * 4;
+    let written = write!(
+        text,
+        "{:>2} {:>2} {free:>8} {bi:>6} {bo:>6} {events:>6} {us:>2} {sy:>2} {id:>2} {wa:>2} {st:>2}",
+        counts[0], counts[1],
+    );
+    written.expect("memory takes text");
+    text
+}
+
+/// A page of top.
+pub(super) fn page(before: &Look, now: &Look, task: &str, steal_warn: u64, style: Style) -> String {
+    let rates = rates(before, now);
+    let mut lines = Vec::new();
+    let time = now.at_ns.saturating_sub(before.at_ns) / 1_000_000;
+    lines.push(format!("top - the last {}.{:03} s", time / 1000, time % 1000));
+    let shares = shares(before, now);
+    let [us, sy, id, wa, st] = shares.map(tenths);
+    let high = if shares[4] > steal_warn * 10 { ", others take the processor" } else { "" };
+    lines
+        .push(format!("%Cpu(s): {us:>5} us, {sy:>5} sy, {id:>5} id, {wa:>5} wa, {st:>5} st{high}"));
+    lines.push(format!("KiB Mem : {} free", now.free_pages * 4));
+    lines.push(format!(
+        "{:<8} {:>10} {:>10} {:>9} {:>8} {:>9} {:>10}",
+        "disk", "IOPS", "MiB/s", "in flight", "depth", "await ms", "reqs/notif"
+    ));
+    lines.extend(rates.iter().map(disk_line));
+    lines.push(waiting(&rates, task));
+    match style {
+        Style::Screen => format!("\x1b[H{}\x1b[K\n\x1b[J", lines.join("\x1b[K\n")),
+        _ => lines.join("\n") + "\n",
+    }
+}
+
+fn disk_line(disk: &Rates) -> String {
+    format!(
+        "{:<8} {:>10} {:>10} {:>9} {:>8} {:>9} {:>10}",
+        format!("{}", disk.name),
+        format!("{}", Hundredths(disk.ios)),
+        format!("{}", Hundredths(disk.bytes / MEBIBYTE)),
+        disk.in_flight,
+        format!("{}", Hundredths(disk.depth)),
+        format!("{}", Hundredths(disk.wait)),
+        format!("{}", Hundredths(disk.batch)),
+    )
+}
+
+/// What waits, and for which disks.
+fn waiting(rates: &[Rates], task: &str) -> String {
+    let busy: Vec<String> = rates
+        .iter()
+        .filter(|disk| disk.in_flight > 0)
+        .map(|disk| format!("{} ({} in flight)", disk.name, disk.in_flight))
+        .collect();
+    match (busy.is_empty(), task) {
+        (true, "") => String::from("waits: nothing"),
+        (true, task) => format!("waits: nothing, {task} runs"),
+        (false, "") => format!("waits: requests of {}", busy.join(", ")),
+        (false, task) => format!("waits: {task} for {}", busy.join(", ")),
+    }
+}
