@@ -11,7 +11,7 @@ use crate::command_line::{commands, words};
 use crate::kernel::{Kernel, Status};
 use crate::line::Input;
 use crate::programs::observe::Plan;
-use crate::{println, programs, selfcheck};
+use crate::{memory, println, programs, selfcheck};
 
 /// A command. It prints its own errors, one line each, and tells how it went.
 pub struct Command {
@@ -29,7 +29,31 @@ pub struct Command {
 pub const COMMANDS: &[Command] = &[
     Command { name: "help", arguments: "", about: "lists the commands", run: help },
     Command { name: "echo", arguments: "WORD…", about: "prints its words", run: echo },
-    Command { name: "memory", arguments: "", about: "tells how much memory there is", run: memory },
+    Command {
+        name: "memory",
+        arguments: "[touch [SECONDS]]",
+        about: "tells how much memory there is, or uses and checks all of it",
+        run: memory::memory,
+    },
+    Command {
+        name: "free",
+        arguments: "",
+        about: "tells what memory is used for",
+        run: memory::free,
+    },
+    Command { name: "memmap", arguments: "", about: "tells what lies where", run: memory::map },
+    Command {
+        name: "balloon",
+        arguments: "SIZE",
+        about: "gives memory back to Xen, or gets it again",
+        run: memory::balloon,
+    },
+    Command {
+        name: "uptime",
+        arguments: "",
+        about: "tells for how long the guest runs, and where the time went",
+        run: uptime,
+    },
     Command {
         name: "timeline",
         arguments: "",
@@ -177,11 +201,6 @@ fn echo(_: &Kernel, words: &[String]) -> Status {
     Status::OKAY
 }
 
-fn memory(kernel: &Kernel, _: &[String]) -> Status {
-    println!("{}", kernel.memory());
-    Status::OKAY
-}
-
 fn timeline(kernel: &Kernel, _: &[String]) -> Status {
     match kernel.timeline() {
         Some(report) => {
@@ -237,6 +256,16 @@ fn top(kernel: &Kernel, words: &[String]) -> Status {
 /// Runs a command and shows what happens meanwhile.
 fn watched(kernel: &Kernel, plan: Plan, command: &[String]) -> Status {
     kernel.watched(plan, &command[0], || run_words(kernel, command))
+}
+
+fn uptime(kernel: &Kernel, _: &[String]) -> Status {
+    let times = kernel.cpu_times();
+    let seconds = |ns: u64| alloc::format!("{}.{:03}", ns / 1_000_000_000, ns / 1_000_000 % 1000);
+    let total = seconds(times.total());
+    let parts = [times.user, times.system, times.idle, times.wait, times.steal];
+    let [us, sy, id, wa, st] = parts.map(seconds);
+    println!("up {total} s: {us} us, {sy} sy, {id} id, {wa} wa, {st} st");
+    Status::OKAY
 }
 
 fn check(kernel: &Kernel, _: &[String]) -> Status {

@@ -59,6 +59,29 @@ impl<'a> Frames<'a> {
         None
     }
 
+    /// Takes the last free frame.
+    pub fn take_last(&mut self) -> Option<Pfn> {
+        let word = self.words.iter().rposition(|&word| word != u64::MAX)?;
+        let frame = word as u64 * BITS + u64::from(63 - self.words[word].leading_ones());
+        self.mark(frame..frame + 1);
+        Some(Pfn(frame))
+    }
+
+    /// Goes on with more frames, all of the new ones in use: moves to `words`, whatever was in
+    /// them. Nothing happens if `words` or `total` hold less than there is.
+    pub fn extend(&mut self, words: &'a mut [u64], total: u64) {
+        let total = total.min(words.len() as u64 * BITS);
+        if total < self.total || words.len() < self.words.len() {
+            return;
+        }
+        let (old, new) = words.split_at_mut(self.words.len());
+        old.copy_from_slice(self.words);
+        new.fill(u64::MAX);
+        self.words = words;
+        self.total = total;
+        self.lowest = self.next_free(self.lowest);
+    }
+
     /// Gives frames back, or gives them to the allocator in the first place. Those that are free
     /// already, or do not exist, are left alone.
     pub fn give(&mut self, frames: Range<u64>) {
@@ -169,6 +192,33 @@ mod tests {
         assert_eq!(frames.take(125), None, "only 124 are left in a row");
         assert_eq!(frames.take(124), Some(Pfn(132)));
         assert_eq!(frames.take(0), None);
+    }
+
+    #[test]
+    fn the_last_frame_is_the_highest_that_is_free() {
+        let mut words = [0; 3];
+        let mut frames = Frames::new(&mut words, 130);
+        assert_eq!(frames.take_last(), None);
+        frames.give(0..130);
+        frames.mark(128..130);
+        let taken: Vec<_> = core::iter::from_fn(|| frames.take_last()).collect();
+        assert_eq!(taken, (0..128).rev().map(Pfn).collect::<Vec<_>>());
+        assert_eq!(frames.free(), 0);
+    }
+
+    #[test]
+    fn more_frames_come_in_use_and_what_was_free_stays_free() {
+        let (mut few, mut many, mut none) = ([0; 1], [7; 3], [0; 0]);
+        let mut frames = Frames::new(&mut few, 60);
+        frames.give(3..60);
+        frames.mark(3..50);
+        frames.extend(&mut none, 1000);
+        frames.extend(&mut many, 190);
+        assert_eq!(frames.free(), 10);
+        assert_eq!(frames.take(10), Some(Pfn(50)));
+        assert_eq!(frames.take(1), None);
+        frames.give(60..1000);
+        assert_eq!((frames.free(), frames.take_last()), (130, Some(Pfn(189))));
     }
 
     #[test]

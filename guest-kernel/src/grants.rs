@@ -5,7 +5,7 @@
 
 use crossbeam_queue::SegQueue;
 use spin::{Mutex, Once};
-use xen::abi::{GRANT_ENTRIES_RESERVED, GrantFlags};
+use xen::abi::{GRANT_ENTRIES_PER_FRAME, GRANT_ENTRIES_RESERVED, GrantFlags};
 use xen::{Access, DomainId, GrantError, GrantRef, Grants, StillMapped};
 
 use crate::arch::{self, Errno, GrantFrames, OwnedPage};
@@ -22,6 +22,8 @@ static TABLE: Once<Table> = Once::new();
 pub struct GrantFigures {
     /// Entries that are free now.
     pub free: usize,
+    /// Entries in use: pages that other domains may use, or still use.
+    pub used: usize,
     /// Frames that the table may have.
     pub frames_max: u32,
 }
@@ -60,7 +62,10 @@ impl GrantTable {
     /// How much of the table is in use.
     pub fn figures(&self) -> GrantFigures {
         let frames_max = arch::grant_table_size().unwrap_or(0);
-        GrantFigures { free: self.0.free.len(), frames_max }
+        let free = self.0.free.len();
+        let entries = self.0.frames.lock().count() * GRANT_ENTRIES_PER_FRAME;
+        let used = (entries.saturating_sub(GRANT_ENTRIES_RESERVED) as usize).saturating_sub(free);
+        GrantFigures { free, used, frames_max }
     }
 }
 

@@ -48,6 +48,8 @@ pub mod kernel;
 #[cfg(target_os = "none")]
 mod machine;
 #[cfg(target_os = "none")]
+mod memory;
+#[cfg(target_os = "none")]
 mod selfcheck;
 #[cfg(target_os = "none")]
 pub mod store;

@@ -23,6 +23,11 @@ impl GrantFrames {
         Self { mapped: 0 }
     }
 
+    /// How many frames are mapped.
+    pub(crate) fn count(&self) -> u32 {
+        self.mapped
+    }
+
     /// Asks Xen for one more frame, maps it, and tells which entries it brought.
     ///
     /// # Errors

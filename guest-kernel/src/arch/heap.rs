@@ -4,6 +4,7 @@
 //! disks' pages, which are frames of their own.
 
 use core::alloc::Layout;
+use core::sync::atomic::{AtomicU64, Ordering};
 
 use talc::base::Talc;
 use talc::base::binning::Binning;
@@ -19,6 +20,13 @@ const STEP: u64 = 16;
 #[global_allocator]
 static HEAP: TalcLock<spin::Mutex<()>, Grow> = TalcLock::new(Grow);
 
+static FRAMES: AtomicU64 = AtomicU64::new(0);
+
+/// How many frames the heap has taken.
+pub(super) fn frames() -> u64 {
+    FRAMES.load(Ordering::Relaxed)
+}
+
 /// Where talc gets memory from.
 #[derive(Debug)]
 struct Grow;
@@ -32,6 +40,7 @@ unsafe impl Source for Grow {
         let bytes = bytes.checked_add(overhead).ok_or(())?;
         let frames = (bytes as u64).div_ceil(PAGE_BYTES).max(STEP);
         let first = take_frames(frames).ok_or(())?;
+        FRAMES.fetch_add(frames, Ordering::Relaxed);
         let size = usize::try_from(frames * PAGE_BYTES).map_err(|_| ())?;
         let base = address_of(first).as_mut_ptr::<u8>();
         // SAFETY: the frames are mapped writable, next to each other, and talc's from now on.

@@ -4,8 +4,11 @@
 //! costs no more than starting in little. Handing out a frame twice would break everything above;
 //! the bitmap in `frames` is the only place that decides it.
 
-use core::ops::Deref;
+use alloc::vec;
+use alloc::vec::Vec;
+use core::ops::{Deref, Range};
 use core::ptr::NonNull;
+use core::sync::atomic::{AtomicU64, Ordering};
 use core::{fmt, slice};
 
 use ring::Page;
@@ -17,7 +20,7 @@ use xen::{Mfn, Pfn};
 
 use super::hypercall::Errno;
 use super::start::Start;
-use super::{paging, shared};
+use super::{heap, paging, shared};
 use crate::frames::{Frames, words_for};
 use crate::layout::{
     BootMap, FRAMES_MAX, FRAMES_PER_TABLE, Image, PAGE_BYTES, Use, address_of, frame_of, tables_for,
@@ -54,7 +57,7 @@ impl fmt::Display for MemoryError {
 }
 
 /// How much memory there is, in frames of 4 KiB.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct MemoryFigures {
     /// Of the domain.
     pub(crate) total: u64,
@@ -62,27 +65,44 @@ pub(crate) struct MemoryFigures {
     pub(crate) mapped: u64,
     /// Free, mapped or not.
     pub(crate) free: u64,
+    /// The heap's.
+    pub(crate) heap: u64,
+    /// In use as page tables, or set aside to become some.
+    pub(crate) tables: u64,
 }
 
-struct Memory {
-    frames: Frames<'static>,
+pub(super) struct Memory {
+    pub(super) frames: Frames<'static>,
     root: Pfn,
-    total: u64,
+    /// How many frames there are, those without memory counted.
+    pub(super) total: u64,
+    /// How many of them have none.
+    pub(super) holes: u64,
     /// Frames from here on have no mapping yet. A multiple of 512, or `total`.
-    mapped: u64,
+    pub(super) mapped: u64,
+    /// Page tables of our own.
+    tables: u64,
+    /// What lies where.
+    pub(super) map: BootMap,
+    /// The frames with the bits of `frames`.
+    pub(super) bitmap: Range<u64>,
     /// Mapped frames set aside to become the tables of the next 2 MiB.
     spares: [Option<Pfn>; 2],
 }
 
-/// Own frame to machine frame, one for each frame: written by the toolstack before the start.
-static FRAME_LIST: Once<&'static [u64]> = Once::new();
+/// Own frame to machine frame, one for each frame: written by the toolstack before the start, and
+/// by `balloon`. Its pages are read only while nobody writes.
+pub(super) static FRAME_LIST: Mutex<&'static [AtomicU64]> = Mutex::new(&[]);
+/// What stands in the list for a frame without memory.
+pub(super) const NO_MEMORY: u64 = u64::MAX;
 static MEMORY: Once<Mutex<Memory>> = Once::new();
 
 /// The machine frame behind one of ours; `None` if there is no memory there.
 pub(super) fn machine_frame(frame: Pfn) -> Option<Mfn> {
-    let list = FRAME_LIST.get()?;
-    let machine = *list.get(usize::try_from(frame.0).ok()?)?;
-    (machine != u64::MAX).then_some(Mfn(machine))
+    let list = *FRAME_LIST.lock();
+    // Relaxed: written by this processor only.
+    let machine = list.get(usize::try_from(frame.0).ok()?)?.load(Ordering::Relaxed);
+    (machine != NO_MEMORY).then_some(Mfn(machine))
 }
 
 /// Our own frame number of a machine frame.
@@ -155,12 +175,12 @@ fn boot_map(start: &Start) -> (BootMap, u64) {
 /// Runs once, on Xen's boot page tables.
 pub(super) unsafe fn take_over(start: &Start) -> Result<(), MemoryError> {
     let info = start.info();
-    let list = VirtAddr::new(info.mfn_list).as_ptr::<u64>();
+    let list = VirtAddr::new(info.mfn_list).as_ptr::<AtomicU64>();
     let length = usize::try_from(info.nr_pages).map_err(|_| MemoryError::TooMuch)?;
-    // SAFETY: Xen passes a list of so many words, mapped; nobody writes it, and it is mapped read
-    // only below.
+    // SAFETY: Xen passes a list of so many words, mapped; it is written by atomic stores only, and
+    // loaded in a way that does for read-only memory.
     let list = unsafe { slice::from_raw_parts(list, length) };
-    FRAME_LIST.call_once(|| list);
+    *FRAME_LIST.lock() = list;
 
     let total = info.nr_pages.min(FRAMES_MAX);
     let (mut map, used) = boot_map(start);
@@ -199,14 +219,17 @@ pub(super) unsafe fn take_over(start: &Start) -> Result<(), MemoryError> {
         }
     }
     drop_holes(&mut frames, 0..mapped);
-    let mut memory = Memory { frames, root, total, mapped, spares: [None; 2] };
+    let holes = (0..total).filter(|&frame| machine_frame(Pfn(frame)).is_none()).count() as u64;
+    let spares = [None; 2];
+    let tables = own_tables;
+    let mut memory = Memory { frames, root, total, holes, mapped, tables, map, bitmap, spares };
     memory.refill();
     MEMORY.call_once(|| Mutex::new(memory));
     Ok(())
 }
 
 /// Takes the frames without memory behind them out of the free ones.
-fn drop_holes(frames: &mut Frames<'_>, range: core::ops::Range<u64>) {
+fn drop_holes(frames: &mut Frames<'_>, range: Range<u64>) {
     for frame in range {
         if machine_frame(Pfn(frame)).is_none() {
             frames.mark(frame..frame + 1);
@@ -220,7 +243,7 @@ fn kib(frames: u64) -> u64 {
 
 impl Memory {
     /// Takes `count` frames in a row, mapped.
-    fn take(&mut self, count: u64) -> Option<Pfn> {
+    pub(super) fn take(&mut self, count: u64) -> Option<Pfn> {
         loop {
             let first = self.frames.take(count)?;
             if first.0 + count <= self.mapped {
@@ -239,8 +262,12 @@ impl Memory {
             return None;
         }
         let end = (first + FRAMES_PER_TABLE).min(self.total);
-        let spares = &mut self.spares;
-        let spare = || spares.iter_mut().find_map(Option::take);
+        let (spares, tables) = (&mut self.spares, &mut self.tables);
+        let spare = || {
+            let spare = spares.iter_mut().find_map(Option::take)?;
+            *tables += 1;
+            Some(spare)
+        };
         // SAFETY: `mapped` is the first frame without a mapping; the spares came from the free
         // frames below it and are given to nobody else.
         let grown = unsafe { paging::grow(self.root, first, end, spare) }?;
@@ -272,12 +299,62 @@ pub(super) fn take_frames(count: u64) -> Option<Pfn> {
     MEMORY.get()?.lock().take(count)
 }
 
-/// Tells how much memory there is.
+/// Does something with the memory, nobody else using it meanwhile: nothing may be allocated.
+pub(super) fn with_memory<T>(work: impl FnOnce(&mut Memory) -> T) -> Option<T> {
+    Some(work(&mut MEMORY.get()?.lock()))
+}
+
+/// Tells how much memory there is; all zeros before there is any.
 pub(crate) fn memory_figures() -> MemoryFigures {
-    MEMORY.get().map_or(MemoryFigures { total: 0, mapped: 0, free: 0 }, |memory| {
-        let memory = memory.lock();
-        MemoryFigures { total: memory.total, mapped: memory.mapped, free: memory.frames.free() }
-    })
+    let figures = with_memory(|memory| MemoryFigures {
+        total: memory.total - memory.holes,
+        mapped: memory.mapped,
+        free: memory.frames.free(),
+        heap: heap::frames(),
+        tables: memory.tables + memory.spares.iter().flatten().count() as u64,
+    });
+    figures.unwrap_or_default()
+}
+
+/// A part of memory and what it is for, in frames.
+pub(crate) type Region = (Range<u64>, &'static str);
+
+/// What lies where, from frame 0 on.
+pub(crate) fn regions() -> Vec<Region> {
+    let parts = with_memory(|memory| {
+        let (map, bitmap) = (memory.map.clone(), memory.bitmap.clone());
+        (map, bitmap, memory.mapped, memory.total)
+    });
+    let Some((map, bitmap, mapped, total)) = parts else { return Vec::new() };
+    let image = &map.image;
+    let stack = image.guard + 1;
+    let rings = map.frame_list.end..map.boot_tables.start;
+    let mut regions = vec![
+        (0..1, "nothing: not mapped"),
+        (image.text.clone(), "kernel: instructions"),
+        (image.rodata.clone(), "kernel: constants"),
+        (image.data.start..image.guard, "kernel: data"),
+        (image.guard..stack, "guard page: not mapped"),
+        (stack..image.data.end, "kernel: stack"),
+        (map.frame_list.clone(), "p2m: own frame to machine frame"),
+        (rings, "start info, console and xenstore pages"),
+        (map.boot_tables.clone(), "pool: was Xen's boot page tables"),
+        (map.own_tables.clone(), "page tables"),
+        (bitmap.clone(), "bitmap of the frames"),
+        (mapped..total, "pool: not mapped yet"),
+    ];
+    regions.sort_unstable_by_key(|(frames, _)| frames.start);
+    let known: Vec<Range<u64>> = regions.iter().map(|(frames, _)| frames.clone()).collect();
+    let mut at = 0;
+    for frames in known {
+        if at < frames.start {
+            regions.push((at..frames.start, "pool: heap, disk buffers, programs, free"));
+        }
+        at = at.max(frames.end);
+    }
+    regions.retain(|(frames, _)| !frames.is_empty());
+    regions.sort_unstable_by_key(|(frames, _)| frames.start);
+    regions
 }
 
 /// A page of our own, alone in its frame. Dropping it frees the frame.

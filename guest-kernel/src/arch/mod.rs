@@ -12,6 +12,7 @@
 
 use core::sync::atomic::{AtomicBool, Ordering};
 
+mod balloon;
 mod entry;
 mod grant_frames;
 mod heap;
@@ -24,13 +25,15 @@ mod shared;
 mod start;
 mod traps;
 
+pub(crate) use balloon::balloon;
 pub(crate) use grant_frames::GrantFrames;
 pub(crate) use hypercall::{
     Errno, bind_interdomain, bind_virq, close_port, console_read, console_write, grant_table_size,
-    hypercalls, offer_port, poll, send_event, set_timer, shutdown, stop_periodic_timer, yield_now,
+    hypercalls, offer_port, poll, reservation, send_event, set_timer, shutdown, stop_periodic_timer,
+    yield_now,
 };
 pub use memory::OwnedPage;
-pub(crate) use memory::{MemoryError, memory_figures, own_page};
+pub(crate) use memory::{MemoryError, memory_figures, own_page, regions};
 pub(crate) use probe::{check_rights, fault};
 pub(crate) use runstate::runstate;
 pub(crate) use shared::{block, shared_info};

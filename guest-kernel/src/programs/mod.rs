@@ -26,6 +26,7 @@ pub mod observe;
 mod observe_report;
 pub mod stamp;
 mod stream;
+pub mod touch;
 pub mod watch;
 
 #[cfg(test)]

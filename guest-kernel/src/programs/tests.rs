@@ -10,7 +10,7 @@ use core::time::Duration;
 use sha2::{Digest, Sha256};
 
 use super::play::{Mischief, Play};
-use super::{Disks, bench, copy, digest, list, stamp, watch};
+use super::{Disks, bench, copy, digest, list, stamp, touch, watch};
 use crate::pattern::Pattern;
 
 /// 1 MiB: more than a window of requests.
@@ -380,5 +380,16 @@ fn steal_that_stays_is_warned_of_once() {
         printed += &play.run(&mut disks, watch::sleep, "1000").unwrap();
     }
     assert_eq!(printed.matches("warning: steal time is").count(), 1, "{printed}");
+    play.assert_clean(disks);
+}
+
+#[test]
+fn memory_touch_uses_every_free_page_and_gives_all_back() {
+    let play = Play::with(1, SECTORS, 300, |_| {});
+    let mut disks = play.disks();
+    let printed = play.run(&mut disks, touch::run, "").unwrap();
+    let expected = "memory: 1200 KiB, every page that was free, written and verified 1 times";
+    assert_eq!(printed, expected);
+    assert_eq!(play.run(&mut disks, touch::run, "x").unwrap_err().status, 2);
     play.assert_clean(disks);
 }
