@@ -18,7 +18,7 @@ use crate::kernel::{Kernel, STEAL_WARN, Status, farewell};
 use crate::programs::Disks;
 use crate::store::GuestStore;
 use crate::timeline::Timeline;
-use crate::{commands, crash, println};
+use crate::{commands, crash, println, tunables};
 
 /// Brings the kernel up and runs the commands.
 pub(crate) fn boot(start: Start) -> ! {
@@ -58,6 +58,7 @@ pub(crate) fn boot(start: Start) -> ! {
     kernel.mark("ready");
     println!("pvblk {}: {}", env!("CARGO_PKG_VERSION"), kernel.memory());
     kernel.connect_disks();
+    tunables::heed_command_line(&kernel);
     commands::run(&kernel, start.is_initial_domain())
 }
 

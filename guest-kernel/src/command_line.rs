@@ -66,6 +66,14 @@ impl CommandLine {
         found.and_then(|(_, value)| value.as_deref())
     }
 
+    /// What follows `prefix` in the key, and the value, of every option that begins with it, in
+    /// the order of the line.
+    pub fn values(&self, prefix: &str) -> impl Iterator<Item = (&str, &str)> {
+        self.options
+            .iter()
+            .filter_map(move |(name, value)| Some((name.strip_prefix(prefix)?, value.as_deref()?)))
+    }
+
     /// Whether a flag is given.
     pub fn has(&self, flag: &str) -> bool {
         self.options.iter().any(|(name, value)| name == flag && value.is_none())
@@ -120,6 +128,13 @@ mod tests {
         assert_eq!(line.value("last"), Some("2"));
         assert_eq!(line.value("quiet"), None);
         assert_eq!(parse("").value("run"), None);
+    }
+
+    #[test]
+    fn options_of_a_family_are_found_in_their_order() {
+        let line = parse("elevator=noop elevator.xvdb=deadline elevator. elevator.xvda=x=y");
+        let found: Vec<_> = line.values("elevator.").collect();
+        assert_eq!(found, [("xvdb", "deadline"), ("xvda", "x=y")]);
     }
 
     #[test]

@@ -11,7 +11,7 @@ use crate::command_line::{commands, words};
 use crate::kernel::{Kernel, Status};
 use crate::line::Input;
 use crate::programs::observe::Plan;
-use crate::{memory, println, programs, selfcheck};
+use crate::{memory, println, programs, selfcheck, tunables};
 
 /// A command. It prints its own errors, one line each, and tells how it went.
 pub struct Command {
@@ -98,6 +98,12 @@ pub const COMMANDS: &[Command] = &[
         run: top,
     },
     Command { name: "spin", arguments: "MS", about: "computes for milliseconds", run: spin },
+    Command {
+        name: "sysctl",
+        arguments: "-a | KEY[=VALUE]…",
+        about: "shows and sets tunables",
+        run: sysctl,
+    },
     Command { name: "sleep", arguments: "MS", about: "waits for milliseconds", run: sleep },
     Command { name: "selfcheck", arguments: "", about: "checks the kernel itself", run: check },
     Command { name: "poweroff", arguments: "", about: "ends the guest", run: poweroff },
@@ -229,6 +235,10 @@ fn pattern(kernel: &Kernel, words: &[String]) -> Status {
 
 fn bench(kernel: &Kernel, words: &[String]) -> Status {
     kernel.program("bench", programs::bench::run, words)
+}
+
+fn sysctl(kernel: &Kernel, words: &[String]) -> Status {
+    kernel.program("sysctl", tunables::run, words)
 }
 
 fn sleep(kernel: &Kernel, words: &[String]) -> Status {

@@ -25,6 +25,7 @@ pub mod line;
 pub mod pattern;
 pub mod ports;
 pub mod programs;
+pub mod sysctl;
 pub mod time;
 pub mod timeline;
 
@@ -53,6 +54,8 @@ mod memory;
 mod selfcheck;
 #[cfg(target_os = "none")]
 pub mod store;
+#[cfg(target_os = "none")]
+mod tunables;
 
 #[cfg(target_os = "none")]
 pub use arch::OwnedPage;

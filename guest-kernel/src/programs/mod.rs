@@ -30,11 +30,11 @@ pub mod touch;
 pub mod watch;
 
 #[cfg(test)]
-mod play;
+pub(crate) mod play;
 #[cfg(test)]
 mod tests;
 
-pub use disks::{CONNECT_PATIENCE, DISKS_MAX, Disks};
+pub use disks::{CONNECT_PATIENCE, DISKS_MAX, Disks, Which};
 
 /// What a program asks of the kernel.
 pub trait Machine {
