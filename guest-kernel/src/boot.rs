@@ -14,11 +14,11 @@ use crate::commands::ending;
 use crate::console::{self, Keyboard};
 use crate::events::Channels;
 use crate::grants::GrantTable;
-use crate::kernel::{Kernel, STEAL_WARN, Status, farewell};
+use crate::kernel::{Kernel, Status, farewell};
 use crate::programs::Disks;
 use crate::store::GuestStore;
 use crate::timeline::Timeline;
-use crate::{commands, crash, println, tunables};
+use crate::{commands, crash, memory, println, tunables};
 
 /// Brings the kernel up and runs the commands.
 pub(crate) fn boot(start: Start) -> ! {
@@ -52,11 +52,11 @@ pub(crate) fn boot(start: Start) -> ! {
         status,
         user_ns: AtomicU64::new(0),
         wait_ns: AtomicU64::new(0),
-        steal_warn: AtomicU64::new(STEAL_WARN),
         disks,
     };
     kernel.mark("ready");
     println!("pvblk {}: {}", env!("CARGO_PKG_VERSION"), kernel.memory());
+    memory::heed_command_line(&kernel);
     kernel.connect_disks();
     tunables::heed_command_line(&kernel);
     commands::run(&kernel, start.is_initial_domain())

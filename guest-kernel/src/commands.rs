@@ -110,7 +110,7 @@ pub const COMMANDS: &[Command] = &[
     Command { name: "reboot", arguments: "", about: "restarts the guest", run: reboot },
     Command {
         name: "crash",
-        arguments: "[panic|fault|stack|memory]",
+        arguments: "[panic|fault|stack|loop|memory]",
         about: "ends the guest as a bug would",
         run: crash,
     },
@@ -298,6 +298,9 @@ fn crash(kernel: &Kernel, words: &[String]) -> Status {
         None | Some("panic") => panic!("asked to"),
         Some("fault") => crate::arch::fault(),
         Some("stack") => println!("{}", selfcheck::overflow(0)),
+        Some("loop") => loop {
+            core::hint::spin_loop();
+        },
         Some("memory") => {
             let mut all = Vec::new();
             while let Some(page) = kernel.grants().page() {

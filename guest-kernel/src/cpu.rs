@@ -4,6 +4,8 @@
 //! kernel knows which of its waits were for a disk, and how long programs of users ran. Pure
 //! arithmetic.
 
+use crate::sysctl::Number;
+
 /// Nanoseconds since the guest started, by where they went.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct CpuTimes {
@@ -62,6 +64,9 @@ impl CpuTimes {
         u64::try_from(tenths).unwrap_or(1000)
     }
 }
+
+/// How much of the time others may take before it is told, in percent.
+pub static STEAL_WARN: Number = Number::new(5, (0, 100));
 
 /// How many looks in a row must find too much steal before it is told.
 pub const STEAL_LOOKS: u32 = 3;

@@ -71,9 +71,6 @@ pub(crate) fn now() -> Option<Instant> {
     Some(CLOCK.advance(sample.system_time_ns(arch::tsc())))
 }
 
-/// From which share of steal time on it is told, in percent, if nobody says.
-pub(crate) const STEAL_WARN: u64 = 5;
-
 /// The machine as a program sees it. There is one, made by the boot code.
 #[derive(Debug)]
 pub struct Kernel {
@@ -88,8 +85,6 @@ pub struct Kernel {
     pub(crate) user_ns: AtomicU64,
     /// Nanoseconds of waiting for disks.
     pub(crate) wait_ns: AtomicU64,
-    /// How much of the time others may take before it is told, in percent.
-    pub(crate) steal_warn: AtomicU64,
     /// Borrowed by one program at a time.
     pub(crate) disks: RefCell<Disks<Self>>,
 }

@@ -54,10 +54,6 @@ impl Machine for Kernel {
         Kernel::cpu_times(self)
     }
 
-    fn steal_warn(&self) -> u64 {
-        self.steal_warn.load(Ordering::Relaxed)
-    }
-
     fn key(&self) -> Option<u8> {
         self.keyboard.key()
     }

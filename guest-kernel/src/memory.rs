@@ -82,6 +82,14 @@ pub(crate) fn balloon(kernel: &Kernel, words: &[String]) -> Status {
     }
 }
 
+/// Gives memory back until the guest has what `mem=` on the kernel command line says, if anything:
+/// the user's own word, as `balloon` is.
+pub(crate) fn heed_command_line(kernel: &Kernel) {
+    if let Some(word) = kernel.command_line().value("mem") {
+        kernel.note(balloon(kernel, &[String::from(word)]));
+    }
+}
+
 /// `memory`: how much there is; `memory touch` uses all of it.
 pub(crate) fn memory(kernel: &Kernel, words: &[String]) -> Status {
     match words.split_first() {

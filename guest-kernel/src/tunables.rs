@@ -4,15 +4,22 @@
 
 use alloc::string::String;
 
+use crate::cpu::STEAL_WARN;
 use crate::kernel::{Kernel, Status};
 use crate::programs::{Disks, Failure};
 use crate::sysctl::{self, Tunable};
 
 /// Every tunable of the kernel.
-static TUNABLES: &[Tunable<Kernel>] =
-    &[Tunable::fact("kernel.version", "the version of this kernel", |_| {
+static TUNABLES: &[Tunable<Kernel>] = &[
+    Tunable::number(
+        "kernel.steal_warn",
+        "warns when others take more than so many percent of the processor's time for seconds",
+        &STEAL_WARN,
+    ),
+    Tunable::fact("kernel.version", "the version of this kernel", |_| {
         String::from(env!("CARGO_PKG_VERSION"))
-    })];
+    }),
+];
 
 /// What a tunable is called on the kernel command line, before its key.
 const PREFIX: &str = "sysctl.";

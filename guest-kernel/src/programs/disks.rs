@@ -15,6 +15,7 @@ use xen::{Store, Transaction};
 
 use super::observe::{DiskLook, Look, Observer, Plan};
 use super::{Failure, Machine};
+use crate::cpu::STEAL_WARN;
 use crate::time::Instant;
 
 /// A guest uses at most this many disks.
@@ -260,7 +261,7 @@ impl<M: Machine> Disks<M> {
     pub fn observe(&mut self, machine: &M) {
         let now = machine.now();
         if self.observer.wants_steal(now) {
-            let threshold = machine.steal_warn();
+            let threshold = STEAL_WARN.get();
             if let Some(percent) = self.observer.look_at_steal(machine.cpu_times(), threshold) {
                 machine.print(format_args!(
                     "pvblk: warning: steal time is {percent} %, more than {threshold} %: others \
@@ -300,7 +301,7 @@ impl<M: Machine> Disks<M> {
 
     fn show(&mut self, machine: &M, now: Instant) {
         let look = self.look(machine, now);
-        if let Some(text) = self.observer.show(look, machine.steal_warn()) {
+        if let Some(text) = self.observer.show(look, STEAL_WARN.get()) {
             machine.print(format_args!("{text}"));
         }
     }

@@ -68,9 +68,6 @@ pub trait Machine {
     /// Where the processor's time went since the start.
     fn cpu_times(&self) -> CpuTimes;
 
-    /// How much of the time others may take before it is told, in percent.
-    fn steal_warn(&self) -> u64;
-
     /// The next key that was typed, without waiting.
     fn key(&self) -> Option<u8>;
 

@@ -382,10 +382,6 @@ impl Machine for Play {
         CpuTimes { user: 0, system: 0, idle, wait, steal }
     }
 
-    fn steal_warn(&self) -> u64 {
-        5
-    }
-
     fn key(&self) -> Option<u8> {
         self.keys.borrow_mut().pop_front()
     }
