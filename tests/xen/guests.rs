@@ -19,12 +19,12 @@ pub(crate) const STORIES: &[Story] = &[
 ];
 
 /// Xen's number of `xvda` and the disks after it.
-fn vdev(at: u32) -> u32 {
+pub(crate) fn vdev(at: u32) -> u32 {
     202 << 8 | at << 4
 }
 
 /// The SHA-256 of a disk that is all pattern, in hex.
-fn sum(pattern: Pattern, bytes: u64) -> String {
+pub(crate) fn sum(pattern: Pattern, bytes: u64) -> String {
     let mut hash = Sha256::new();
     let mut sector = [0; SECTOR_BYTES];
     for number in 0..bytes / 512 {
@@ -41,7 +41,12 @@ fn sum_in_dom0(scene: &Scene, path: &str) -> Result<String> {
 }
 
 /// The disk holds the pattern, and nothing else.
-fn assert_pattern(scene: &Scene, path: &str, pattern: Pattern, bytes: u64) -> Result<()> {
+pub(crate) fn assert_pattern(
+    scene: &Scene,
+    path: &str,
+    pattern: Pattern,
+    bytes: u64,
+) -> Result<()> {
     let (found, wanted) = (sum_in_dom0(scene, path)?, sum(pattern, bytes));
     ensure(found == wanted, || format!("{path} does not hold {pattern:?} after the guest's end"))
 }

@@ -8,8 +8,10 @@
 mod bad_input;
 mod ends;
 mod guests;
+mod isolation;
 mod linux;
 mod scene;
+mod share;
 
 use std::process::ExitCode;
 use std::time::Instant;
@@ -20,7 +22,15 @@ use xtask::error::{LabError, Result};
 /// All stories in the order in which they are told; the daemon is started after the first ones.
 fn stories() -> Vec<(Story, bool)> {
     let before = bad_input::BEFORE_THE_DAEMON.iter().map(|&story| (story, false));
-    let with = [bad_input::STORIES, linux::STORIES, guests::STORIES, ends::STORIES].concat();
+    let with = [
+        bad_input::STORIES,
+        linux::STORIES,
+        guests::STORIES,
+        isolation::STORIES,
+        share::STORIES,
+        ends::STORIES,
+    ]
+    .concat();
     before.chain(with.into_iter().map(|story| (story, true))).collect()
 }
 

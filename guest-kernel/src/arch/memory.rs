@@ -84,6 +84,8 @@ pub(super) struct Memory {
     tables: u64,
     /// What lies where.
     pub(super) map: BootMap,
+    /// The start info, and the pages shared with the console and with xenstore.
+    shared: Range<u64>,
     /// The frames with the bits of `frames`.
     pub(super) bitmap: Range<u64>,
     /// Mapped frames set aside to become the tables of the next 2 MiB.
@@ -222,7 +224,9 @@ pub(super) unsafe fn take_over(start: &Start) -> Result<(), MemoryError> {
     let holes = (0..total).filter(|&frame| machine_frame(Pfn(frame)).is_none()).count() as u64;
     let spares = [None; 2];
     let tables = own_tables;
-    let mut memory = Memory { frames, root, total, holes, mapped, tables, map, bitmap, spares };
+    let shared = map.frame_list.end..map.boot_tables.start;
+    let mut memory =
+        Memory { frames, root, total, holes, mapped, tables, map, shared, bitmap, spares };
     memory.refill();
     MEMORY.call_once(|| Mutex::new(memory));
     Ok(())
@@ -323,12 +327,11 @@ pub(crate) type Region = (Range<u64>, &'static str);
 pub(crate) fn regions() -> Vec<Region> {
     let parts = with_memory(|memory| {
         let (map, bitmap) = (memory.map.clone(), memory.bitmap.clone());
-        (map, bitmap, memory.mapped, memory.total)
+        (map, bitmap, memory.shared.clone(), memory.mapped..memory.total)
     });
-    let Some((map, bitmap, mapped, total)) = parts else { return Vec::new() };
+    let Some((map, bitmap, shared, unmapped)) = parts else { return Vec::new() };
     let image = &map.image;
     let stack = image.guard + 1;
-    let rings = map.frame_list.end..map.boot_tables.start;
     let mut regions = vec![
         (0..1, "nothing: not mapped"),
         (image.text.clone(), "kernel: instructions"),
@@ -337,11 +340,10 @@ pub(crate) fn regions() -> Vec<Region> {
         (image.guard..stack, "guard page: not mapped"),
         (stack..image.data.end, "kernel: stack"),
         (map.frame_list.clone(), "p2m: own frame to machine frame"),
-        (rings, "start info, console and xenstore pages"),
-        (map.boot_tables.clone(), "pool: was Xen's boot page tables"),
+        (shared, "start info, console and xenstore pages"),
         (map.own_tables.clone(), "page tables"),
         (bitmap.clone(), "bitmap of the frames"),
-        (mapped..total, "pool: not mapped yet"),
+        (unmapped, "pool: not mapped yet"),
     ];
     regions.sort_unstable_by_key(|(frames, _)| frames.start);
     let known: Vec<Range<u64>> = regions.iter().map(|(frames, _)| frames.clone()).collect();

@@ -188,6 +188,11 @@ impl<M: Machine> Disks<M> {
                 let Ok(disk) = self.disk(which) else { break };
                 disk.kick();
                 match disk.poll() {
+                    Ok(Some(done)) if done.status != Status::Okay => {
+                        let (what, how) = (verb(done.operation), word(done.status));
+                        let name = self.name(which);
+                        machine.print(format_args!("{name}: a {what} was answered with {how}"));
+                    }
                     Ok(Some(_)) => {}
                     // An interrupt ends programs, not this.
                     Ok(None) => drop(self.wait_until(machine, which, Some(until))),
@@ -197,9 +202,26 @@ impl<M: Machine> Disks<M> {
         }
     }
 
+    /// Makes durable what was written, where the backs offer that.
+    fn flush(&mut self, machine: &M) {
+        for device in &mut self.devices {
+            let name = device.name();
+            let Some(disk) = device.disk() else { continue };
+            let written = disk.counters().written_sectors > 0 && !disk.geometry().read_only();
+            if written
+                && disk.agreed().flush()
+                && let Err(error) = disk.flush()
+            {
+                machine.print(format_args!("{name}: flush: {error}"));
+            }
+        }
+        self.settle(machine);
+    }
+
     /// Closes every disk in good order, as far as the backs take part.
     pub fn close(&mut self, machine: &M) {
         let Some(store) = machine.store() else { return };
+        self.flush(machine);
         for device in &mut self.devices {
             if let Err(error) = device.close(store).and_then(|()| device.turn(store)) {
                 machine.print(format_args!("{}: {error}", device.name()));

@@ -56,18 +56,29 @@ fn write<M: Machine>(
     let mut left = span;
     let mut bytes = [0; SECTOR_BYTES];
     while left.sectors > 0 {
-        let buffer = writer.buffer(machine, disks, length(left, chunk))?;
+        let buffer = writer.buffer(machine, disks, length(left, chunk));
+        let buffer = buffer.map_err(|failure| so_far(failure, span, left))?;
         let mut sector = left.first;
         for offset in (0..buffer.length_bytes()).step_by(SECTOR_BYTES) {
             pattern.fill(sector, &mut bytes);
             buffer.write(offset, &bytes);
             sector += 1;
         }
-        writer.put(machine, disks, left.first, buffer)?;
+        let put = writer.put(machine, disks, left.first, buffer);
+        put.map_err(|failure| so_far(failure, span, left))?;
         left.sectors -= sector - left.first;
         left.first = sector;
     }
     writer.finish(machine, disks)
+}
+
+/// An interruption tells how much was put: it is waited for before anything else is done.
+fn so_far(failure: Failure, span: Span, left: Span) -> Failure {
+    if failure != Failure::interrupted() {
+        return failure;
+    }
+    let sectors = left.first - span.first;
+    Failure { text: format!("interrupted after {sectors} sectors from {}", span.first), ..failure }
 }
 
 fn verify<M: Machine>(
