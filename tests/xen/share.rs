@@ -54,7 +54,7 @@ fn steal(scene: &Scene) -> Result<()> {
 /// The percentage that a neighbour with a cap takes from a guest: as the guest says, and as Xen
 /// does.
 fn stolen(scene: &Scene, share: u32) -> Result<(f64, f64)> {
-    let run = "uptime; vmstat 10 1 spin 10000; uptime; echo counted; sleep 600000";
+    let run = "uptime; vmstat 10 1 spin 10000; uptime; echo all-counted; sleep 600000";
     let small = |name, run: &str| Guest {
         memory_mib: 16,
         ..Guest::pvblk(name, &format!("run=\"{run}\" sysctl.kernel.steal_warn=100"))
@@ -65,7 +65,7 @@ fn stolen(scene: &Scene, share: u32) -> Result<(f64, f64)> {
     scene.dom0(&format!("xl sched-credit2 -d spinner -c {share}"))?;
     scene.lab.unpause("spinner")?;
     scene.lab.unpause("counted")?;
-    scene.lab.wait_guest("counted", "counted\n", GUEST_TIMEOUT)?;
+    scene.lab.wait_guest("counted", "all-counted", GUEST_TIMEOUT)?;
     let ran = seconds_run(scene, "counted")?;
     let console = scene.lab.guest_log("counted").replace('\r', "");
     scene.lab.destroy("spinner")?;
