@@ -117,8 +117,13 @@ fn one_kick_sends_one_event_for_a_batch_and_none_for_nothing() {
     scene.submit(Operation::Read, 9, 512);
     scene.disk().kick();
     assert_eq!(scene.events.sent(), 1, "the back has not asked to be woken again");
-    let expected =
-        Counters { requests: 5, batches: 2, notifications_sent: 1, ..Counters::default() };
+    let expected = Counters {
+        requests: 5,
+        batches: 2,
+        notifications_sent: 1,
+        read_sectors: 5,
+        ..Counters::default()
+    };
     assert_eq!(*scene.disk().counters(), expected);
 }
 

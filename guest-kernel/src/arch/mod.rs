@@ -29,8 +29,8 @@ pub(crate) use balloon::balloon;
 pub(crate) use grant_frames::GrantFrames;
 pub(crate) use hypercall::{
     Errno, bind_interdomain, bind_virq, close_port, console_read, console_write, grant_table_size,
-    hypercalls, offer_port, poll, reservation, send_event, set_timer, shutdown, stop_periodic_timer,
-    yield_now,
+    hypercalls, offer_port, poll, reservation, send_event, set_timer, shutdown,
+    stop_periodic_timer, yield_now,
 };
 pub use memory::OwnedPage;
 pub(crate) use memory::{MemoryError, memory_figures, own_page, regions};

@@ -69,7 +69,7 @@ fn write<M: Machine>(
         left.sectors -= sector - left.first;
         left.first = sector;
     }
-    writer.finish(machine, disks)
+    writer.finish(machine, disks).map_err(|failure| so_far(failure, span, left))
 }
 
 /// An interruption tells how much was put: it is waited for before anything else is done.

@@ -393,3 +393,24 @@ fn memory_touch_uses_every_free_page_and_gives_all_back() {
     assert_eq!(play.run(&mut disks, touch::run, "x").unwrap_err().status, 2);
     play.assert_clean(disks);
 }
+
+#[test]
+fn a_write_that_is_interrupted_tells_how_much_is_there_and_is_flushed_at_the_end() {
+    let play = Play::new(1, 4 * SECTORS);
+    let mut disks = play.disks();
+    play.interrupt_after(1);
+    let failure = play.run(&mut disks, stamp::run, "write xvda --seed=3").unwrap_err();
+    let rest = failure.text.strip_prefix("interrupted after ").expect("it says so");
+    let sectors: u64 = rest.strip_suffix(" sectors from 0").expect("and where").parse().unwrap();
+    assert!(sectors > 0 && sectors < 4 * SECTORS as u64 && failure.status == 130, "{failure}");
+    let pattern = Pattern { disk: 51712, generation: 0, seed: 3 };
+    play.back(0, |disk| {
+        for (number, sector) in (0..sectors).zip(disk.medium.as_chunks::<512>().0) {
+            assert_eq!(pattern.check(number, sector), Ok(()));
+        }
+        assert_eq!(disk.flushes, 0);
+    });
+    disks.close(&play);
+    play.back(0, |disk| assert_eq!(disk.flushes, 1));
+    play.assert_clean(disks);
+}
