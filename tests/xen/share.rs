@@ -32,7 +32,7 @@ fn steal(scene: &Scene) -> Result<()> {
     for share in [5, 10, 33, 50] {
         let (found, wanted) = stolen(scene, share)?;
         println!(
-            "    neighbour capped at {share} %: st {found:.0} %, by Xen's count {wanted:.1} %"
+            "    neighbour capped at {share} %: st {found:.1} %, by Xen's count {wanted:.1} %"
         );
         ensure((found - wanted).abs() <= 1.0, || format!("st {found}, Xen: {wanted}"))?;
         ensure(found >= f64::from(share) / 2.0, || format!("nobody took time: st {found:.1}"))?;
