@@ -11,6 +11,7 @@ use crate::command_line::{commands, words};
 use crate::kernel::{Kernel, Status};
 use crate::line::Input;
 use crate::programs::observe::Plan;
+use crate::time::Instant;
 use crate::{memory, println, programs, selfcheck, tunables};
 
 /// A command. It prints its own errors, one line each, and tells how it went.
@@ -270,7 +271,7 @@ fn watched(kernel: &Kernel, plan: Plan, command: &[String]) -> Status {
 
 fn uptime(kernel: &Kernel, _: &[String]) -> Status {
     let times = kernel.cpu_times();
-    let seconds = |ns: u64| alloc::format!("{}.{:03}", ns / 1_000_000_000, ns / 1_000_000 % 1000);
+    let seconds = |ns: u64| alloc::format!("{}", Instant::from_nanos(ns));
     let total = seconds(times.total());
     let parts = [times.user, times.system, times.idle, times.wait, times.steal];
     let [us, sy, id, wa, st] = parts.map(seconds);
@@ -298,8 +299,9 @@ fn crash(kernel: &Kernel, words: &[String]) -> Status {
         None | Some("panic") => panic!("asked to"),
         Some("fault") => crate::arch::fault(),
         Some("stack") => println!("{}", selfcheck::overflow(0)),
+        // Not a spin loop's pause: an emulator would take that as a wish to let others run.
         Some("loop") => loop {
-            core::hint::spin_loop();
+            core::hint::black_box(());
         },
         Some("memory") => {
             let mut all = Vec::new();

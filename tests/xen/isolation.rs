@@ -12,6 +12,7 @@ use crate::guests::{assert_pattern, sum, vdev};
 use crate::scene::{
     GUEST_TIMEOUT, LINUX, PATTERN, PATTERN_BYTES, Scene, Story, TREE, ensure, fail,
 };
+use crate::share::uptime;
 
 pub(crate) const STORIES: &[Story] = &[
     ("a_guest_verifies_its_data_while_others_crash_loop_and_are_destroyed", neighbours),
@@ -19,6 +20,12 @@ pub(crate) const STORIES: &[Story] = &[
     ("a_guest_under_load_that_is_rebooted_comes_up_again_with_its_data", reboot),
     ("a_guest_under_load_that_is_destroyed_keeps_what_was_acknowledged", destroyed),
 ];
+
+/// Those for a machine whose time is its instructions.
+pub(crate) const COUNTED: &[Story] = &[(
+    "the_instructions_of_a_guest_for_its_requests_are_the_same_beside_guests_that_crash",
+    instructions,
+)];
 
 /// How a neighbour ends.
 const BUGS: [&str; 4] = ["panic", "fault", "stack", "loop"];
@@ -159,4 +166,42 @@ fn destroyed(scene: &Scene) -> Result<()> {
     let begin = Instant::now();
     scene.play(&guest)?;
     ensure(begin.elapsed() < Duration::from_secs(120), || "the disk was held for long".into())
+}
+
+/// Requests of one measurement.
+const REQUESTS: f64 = 3000.0;
+/// The most that a neighbour may change, in percent.
+const CHANGE_MAX: f64 = 5.0;
+
+fn instructions(scene: &Scene) -> Result<()> {
+    let alone = per_request(scene, None)?;
+    println!("    alone: {alone:.1} instructions for a request");
+    for bug in &BUGS[..3] {
+        let beside = per_request(scene, Some(bug))?;
+        let change = (beside / alone - 1.0) * 100.0;
+        println!("    beside crash {bug}: {beside:.1}, {change:+.2} %");
+        ensure(change.abs() < CHANGE_MAX, || format!("{bug}: changed by {change:.2} %"))?;
+    }
+    Ok(())
+}
+
+/// The nanoseconds, which are instructions here, that a guest runs for one request, alone or
+/// beside a neighbour on the same processor.
+fn per_request(scene: &Scene, bug: Option<&str>) -> Result<f64> {
+    let run = "run=\"bench xvda --rw=randread --number_ios=32; uptime; \
+               bench xvda --rw=randread --iodepth=32 --number_ios=3000; uptime; poweroff\"";
+    let guest = Guest::pvblk("worker", run).disk(Backend::Pvblk, TREE, "xvda", true);
+    scene.lab.create_paused(&guest)?;
+    if let Some(bug) = bug {
+        let bad = Guest::pvblk("bad", &format!("run=\"echo begun; sleep 20; crash {bug}\""));
+        scene.lab.create(&bad)?;
+        scene.lab.wait_guest("bad", "begun", GUEST_TIMEOUT)?;
+    }
+    scene.lab.unpause("worker")?;
+    let console = scene.outcome("worker")?;
+    if bug.is_some() {
+        scene.lab.destroy("bad")?;
+    }
+    let ran = |nth| uptime(&console, nth, " sy");
+    Ok((ran(1)? - ran(0)?) * 1e9 / REQUESTS)
 }

@@ -3,7 +3,8 @@
 //! A boot costs more than most cases, so all of them share one, in order: first those that need no
 //! daemon, last the one that stops it. Each case leaves Dom0 as it found it; what it attached and
 //! what xenstore holds afterwards is compared. Words on the command line choose cases by name.
-//! `cargo xtask test` runs this; alone: `cargo test -p tests --test xen -- [-v] [WORD]…`.
+//! `cargo xtask test` runs this; alone: `cargo test -p tests --test xen -- [-v] [WORD]…`. With
+//! `--icount` the machine counts time by instructions, for the stories that need that.
 
 mod bad_input;
 mod ends;
@@ -20,7 +21,11 @@ use scene::{Scene, Story};
 use xtask::error::{LabError, Result};
 
 /// All stories in the order in which they are told; the daemon is started after the first ones.
-fn stories() -> Vec<(Story, bool)> {
+/// Those that count instructions need another machine, and are alone there.
+fn stories(counted: bool) -> Vec<(Story, bool)> {
+    if counted {
+        return isolation::COUNTED.iter().map(|&story| (story, true)).collect();
+    }
     let before = bad_input::BEFORE_THE_DAEMON.iter().map(|&story| (story, false));
     let with = [
         bad_input::STORIES,
@@ -41,12 +46,13 @@ fn main() -> ExitCode {
     let wanted: Vec<&str> =
         words.iter().filter(|word| !word.starts_with('-')).map(String::as_str).collect();
     let chosen = |name: &str| wanted.is_empty() || wanted.iter().any(|word| name.contains(word));
-    let stories: Vec<_> = stories().into_iter().filter(|story| chosen(story.0.0)).collect();
+    let counted = words.iter().any(|word| word == "--icount");
+    let stories: Vec<_> = stories(counted).into_iter().filter(|story| chosen(story.0.0)).collect();
     if words.iter().any(|word| word == "--list") {
         stories.iter().for_each(|((name, _), _)| println!("{name}: test"));
         return ExitCode::SUCCESS;
     }
-    match run(&stories, verbose) {
+    match run(&stories, verbose, counted) {
         Ok(0) => ExitCode::SUCCESS,
         Ok(_) => ExitCode::from(1),
         Err(error) => {
@@ -57,9 +63,9 @@ fn main() -> ExitCode {
 }
 
 /// Tells all stories and gives the number of those that failed. A lab that has crashed ends it.
-fn run(stories: &[(Story, bool)], verbose: bool) -> Result<usize> {
+fn run(stories: &[(Story, bool)], verbose: bool, counted: bool) -> Result<usize> {
     let start = Instant::now();
-    let scene = Scene::set(verbose)?;
+    let scene = Scene::set(verbose, counted)?;
     println!("lab ready after {:.1} s, logs: {}", seconds(start), scene.lab.logs().display());
     let mut failed = 0;
     for &((name, tell), with_daemon) in stories {

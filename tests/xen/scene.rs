@@ -60,8 +60,8 @@ pub(crate) fn ensure(condition: bool, sentence: impl FnOnce() -> String) -> Resu
 }
 
 impl Scene {
-    /// Builds the programs, makes the disks, boots.
-    pub(crate) fn set(verbose: bool) -> Result<Self> {
+    /// Builds the programs, makes the disks, boots; `counted`: with time counted by instructions.
+    pub(crate) fn set(verbose: bool, counted: bool) -> Result<Self> {
         let host = Host { verbose };
         xtask::setup::ensure(host)?;
         let kernel = build::guest_kernel(host)?;
@@ -76,6 +76,7 @@ impl Scene {
             linux_guest: true,
             fio: true,
             qdisk: true,
+            icount: counted.then_some(0),
             name: "xen-tests".into(),
             verbose,
             ..LabConfig::default()

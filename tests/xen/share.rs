@@ -21,7 +21,7 @@ fn seconds_run(scene: &Scene, name: &str) -> Result<f64> {
 }
 
 /// The number before a word of the last line that begins with `up`.
-fn uptime(console: &str, nth: usize, word: &str) -> Result<f64> {
+pub(crate) fn uptime(console: &str, nth: usize, word: &str) -> Result<f64> {
     let line = console.lines().filter(|line| line.starts_with("up ")).nth(nth).unwrap_or_default();
     let found = line.split([',', ':']).find_map(|part| part.trim().strip_suffix(word));
     let number = found.and_then(|number| number.trim().parse().ok());
