@@ -3,8 +3,10 @@
 /// Events of one disk since it was connected. All counts wrap after 2^64.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counters {
-    /// Requests put.
+    /// Requests put on the ring.
     pub requests: u64,
+    /// Requests that went down as a part of another one.
+    pub merged: u64,
     /// Responses taken.
     pub responses: u64,
     /// Times that one or more new requests were made visible together.

@@ -3,15 +3,18 @@
 //! Carries out what [`connect::step`](crate::connect::step) answers. [`Device::turn`] is called
 //! whenever the back's state may have changed; it reads everything again and never waits.
 
+use alloc::boxed::Box;
 use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::sync::Arc;
+use alloc::vec::Vec;
 use core::fmt;
 
 use blkif::{Agreed, FrontOffer, Geometry, SEGMENTS_MAX};
 use xen::{DomainId, Events, Grants, Store, StoreError, Transaction, XenbusState};
 
 use crate::connect::{Phase, Step, step};
+use crate::elevator::Choice;
 use crate::lender::Lender;
 use crate::offered::Offered;
 use crate::pool::Pool;
@@ -64,13 +67,13 @@ enum Held<G: Grants, E: Events> {
     Nothing,
     /// Only its drop matters.
     Ring(Offered<G, E>),
-    Disk(Disk<G, E>),
+    Disk(Box<Disk<G, E>>),
 }
 
 enum Stage<G: Grants, E: Events> {
     Initialising,
     Offered(Offered<G, E>),
-    Serving(Disk<G, E>),
+    Serving(Box<Disk<G, E>>),
     Closing(Held<G, E>),
     Closed(Held<G, E>),
 }
@@ -84,6 +87,9 @@ pub struct Device<G: Grants, E: Events> {
     events: E,
     wishes: Wishes,
     stage: Stage<G, E>,
+    /// The elevator of every connection to come, and how it is tuned: index and value.
+    choice: Arc<Choice>,
+    tuned: Vec<(usize, u64)>,
     /// Whether the device was closed from our side, and not only because the back went away.
     ended: bool,
 }
@@ -114,6 +120,8 @@ impl<G: Grants, E: Events + Clone> Device<G, E> {
             events,
             wishes,
             stage: Stage::Initialising,
+            choice: Choice::noop(),
+            tuned: Vec::new(),
             ended: false,
         };
         device.say(store, XenbusState::Initialising)?;
@@ -140,6 +148,32 @@ impl<G: Grants, E: Events + Clone> Device<G, E> {
         match &mut self.stage {
             Stage::Serving(disk) | Stage::Closing(Held::Disk(disk)) => Some(disk),
             _ => None,
+        }
+    }
+
+    /// Gives the disk, now and after each new connection, an elevator of this kind, tuned as it
+    /// comes. Requests that wait go to it.
+    pub fn set_elevator(&mut self, choice: &Arc<Choice>) {
+        self.choice = choice.clone();
+        self.tuned.clear();
+        if let Some(disk) = self.disk() {
+            let capacity = disk.capacity();
+            disk.set_elevator((choice.make)(capacity));
+        }
+    }
+
+    /// What the elevator is called.
+    pub fn elevator(&self) -> &str {
+        &self.choice.name
+    }
+
+    /// Tunes the elevator, now and after each new connection, by the index of the parameter. A
+    /// value outside of its bounds is brought inside.
+    pub fn tune(&mut self, index: usize, value: u64) {
+        self.tuned.retain(|it| it.0 != index);
+        self.tuned.push((index, value));
+        if let Some(disk) = self.disk() {
+            disk.tune(index, value);
         }
     }
 
@@ -271,8 +305,10 @@ impl<G: Grants, E: Events + Clone> Device<G, E> {
         };
         let [low, high, _, _] = self.name.number().to_le_bytes();
         if let Stage::Offered(offered) = self.take_stage() {
-            self.stage =
-                Stage::Serving(offered.connect(pool, terms, u16::from_le_bytes([low, high])));
+            let mut disk = offered.connect(pool, terms, u16::from_le_bytes([low, high]));
+            disk.set_elevator((self.choice.make)(disk.capacity()));
+            self.tuned.iter().for_each(|&(index, value)| disk.tune(index, value));
+            self.stage = Stage::Serving(Box::new(disk));
         }
         self.say(store, XenbusState::Connected)
     }

@@ -1,80 +1,36 @@
 //! A connected disk: requests go down with `submit` and `kick`, completions come up with `poll`
 //! and `rest`.
 //!
-//! `submit` does not notify and `poll` does not submit; `kick` is the only sender. Whatever the
-//! back answers that we did not ask for is a [`Fault`]: the disk does nothing from then on, and
-//! the pages of requests in flight stay out of use until their grants have been taken back.
+//! What is submitted waits in an [elevator](crate::elevator) until `kick` sends as much of it down
+//! as the ring has room for; what had to stay goes down with a later `kick`. `submit` does not
+//! notify and `poll` does not send; `kick` is the only sender. Requests that go down next to each
+//! other on the disk become one; each of them completes by itself. Whatever the back answers that
+//! we did not ask for is a [`Fault`]: the disk does nothing from then on, and the pages of
+//! requests in flight stay out of use until their grants have been taken back.
+//!
+//! Down to the ring, requests that overlap keep their order if one of them is a write, and nothing
+//! passes a flush or a discard in either direction. What is on the ring at once has no order.
 
+use alloc::boxed::Box;
+use alloc::collections::VecDeque;
 use core::fmt;
 
-use blkif::{Agreed, Geometry, Operation, Raw, Reason, Request, Response, Status};
-use ring::{Broken, Front, Notify, Rest};
+use blkif::{Agreed, Geometry, Operation, Raw, Request, SECTORS_PER_PAGE, SEGMENTS_MAX, Status};
+use ring::Rest;
 use xen::{Events, Grants, Port};
 
 use crate::counters::Counters;
-use crate::inflight::{Inflight, Nonsense, Tag};
-use crate::lender::Lent;
-use crate::offered::Channel;
+use crate::elevator::{Elevator, Noop, Parameter, Sorted, Time};
+use crate::inflight::Tag;
+use crate::lane::{Fault, Lane, Load, SubmitError};
+use crate::loading::Loading;
 use crate::pool::{Buffer, Pool};
+use crate::slots::{Slots, Stage, Work};
 
-/// What the back did that ends the connection.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Fault {
-    /// Its ring index makes no sense.
-    Ring(Broken),
-    /// It answered a request that is not in flight.
-    UnknownId(u64),
-    /// It answered a request with another operation's answer.
-    WrongOperation {
-        /// The operation in the answer.
-        answered: u8,
-    },
-}
-
-impl fmt::Display for Fault {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Ring(broken) => broken.fmt(f),
-            Self::UnknownId(id) => write!(f, "a response to request {id}, which is not in flight"),
-            Self::WrongOperation { answered } => {
-                write!(f, "a response for operation {answered}, which was not the one asked")
-            }
-        }
-    }
-}
-
-impl core::error::Error for Fault {}
-
-/// Why a request was not taken.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum SubmitError {
-    /// Every slot of the ring is in use: kick, wait and poll.
-    Busy,
-    /// The device is closing.
-    Closing,
-    /// The back broke the connection.
-    Fault(Fault),
-    /// The disk cannot do this: the rule that it breaks. [`Reason::NotAgreed`] for a flush or a
-    /// discard that the back does not offer.
-    Unlawful(Reason),
-    /// The buffer is from another connection.
-    Foreign,
-}
-
-impl fmt::Display for SubmitError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Busy => f.write_str("every slot of the ring is in use"),
-            Self::Closing => f.write_str("the device is closing"),
-            Self::Fault(fault) => write!(f, "the back broke the connection: {fault}"),
-            Self::Unlawful(Reason::NotAgreed) => f.write_str("not offered by this back"),
-            Self::Unlawful(reason) => reason.fmt(f),
-            Self::Foreign => f.write_str("a buffer of another connection"),
-        }
-    }
-}
-
-impl core::error::Error for SubmitError {}
+/// As many requests may wait as can be in flight.
+const CAPACITY_PER_SLOT: u16 = 2;
+/// No request that an elevator has is longer.
+const SECTORS_MAX: u64 = SEGMENTS_MAX as u64 * SECTORS_PER_PAGE as u64;
 
 /// A request that was not taken, with its buffer.
 pub struct Refused<G: Grants> {
@@ -98,6 +54,7 @@ pub struct Completion<G: Grants> {
     /// What was asked.
     pub operation: Operation,
     /// How it ended. After a flush that failed nothing written since the last good one is durable.
+    /// [`Status::Error`] also for what never went down because the device closed.
     pub status: Status,
     /// The buffer that came with the request.
     pub buffer: Option<Buffer<G>>,
@@ -113,42 +70,43 @@ impl<G: Grants> fmt::Debug for Completion<G> {
 /// A connected disk.
 pub struct Disk<G: Grants, E: Events> {
     // In the order of their drop: no event, no ring, then the pages.
-    channel: Channel<E>,
-    ring: Front<Lent<G>>,
-    inflight: Inflight<Option<Buffer<G>>>,
+    lane: Lane<G, E>,
+    slots: Slots<G>,
     pool: Pool<G>,
-    agreed: Agreed,
-    geometry: Geometry,
-    handle: u16,
-    closing: bool,
-    fault: Option<Fault>,
-    /// Requests put since the last kick, responses taken since the last empty poll.
-    unannounced: bool,
-    polling: bool,
-    counters: Counters,
+    elevator: Box<dyn Elevator>,
+    /// Whether nothing has to be held back from the elevator.
+    plain: bool,
+    /// How many requests are in the elevator, and where they are on the disk, if it matters.
+    sorting: usize,
+    spans: Sorted,
+    /// What must not overtake what is in the elevator, and all that came later.
+    held: VecDeque<u16>,
+    /// The rest of the parts of a request that was answered, and the answer.
+    answered: Option<(u16, Status)>,
+    /// What will never go down.
+    failed: VecDeque<u16>,
+    now: Time,
+    arrivals: u64,
 }
 
 impl<G: Grants, E: Events> Disk<G, E> {
-    pub(crate) fn new(
-        (channel, ring): (Channel<E>, Front<Lent<G>>),
-        pool: Pool<G>,
-        (agreed, geometry): (Agreed, Geometry),
-        handle: u16,
-    ) -> Self {
-        let slots = u16::try_from(ring.free()).unwrap_or(u16::MAX);
+    pub(crate) fn new(lane: Lane<G, E>, pool: Pool<G>) -> Self {
+        let slots = u16::try_from(lane.free()).unwrap_or(u16::MAX);
+        let slots = Slots::new(slots.saturating_mul(CAPACITY_PER_SLOT));
+        let capacity = slots.capacity();
         Self {
-            channel,
-            ring,
-            inflight: Inflight::new(slots),
+            lane,
             pool,
-            agreed,
-            geometry,
-            handle,
-            closing: false,
-            fault: None,
-            unannounced: false,
-            polling: false,
-            counters: Counters::default(),
+            elevator: Box::new(Noop::new(capacity)),
+            plain: true,
+            sorting: 0,
+            spans: Sorted::new(0),
+            held: VecDeque::with_capacity(capacity),
+            answered: None,
+            failed: VecDeque::new(),
+            now: Time::default(),
+            arrivals: 0,
+            slots,
         }
     }
 
@@ -158,7 +116,7 @@ impl<G: Grants, E: Events> Disk<G, E> {
         self.pool.buffer(length_bytes)
     }
 
-    /// Puts a read, or a write, or a flush followed by a write, of the whole buffer at `sector`,
+    /// Takes a read, or a write, or a flush followed by a write, of the whole buffer at `sector`,
     /// in units of 512 bytes. The back does not see it before [`kick`](Self::kick).
     ///
     /// # Errors
@@ -173,37 +131,34 @@ impl<G: Grants, E: Events> Disk<G, E> {
             return Err(Refused { error: SubmitError::Foreign, buffer: Some(buffer) });
         }
         let segments = buffer.segments();
-        self.put(|id| Request::transfer(id, operation, sector, segments), Some(buffer))
+        self.take(Load { operation, sector, sectors: 0, segments }.request(0), Some(buffer))
     }
 
-    /// Puts a flush: its completion says whether every write that completed before is durable.
+    /// Takes a flush: its completion says whether every write that completed before it was
+    /// submitted is durable.
     ///
     /// # Errors
-    /// [`SubmitError::Unlawful`] with [`Reason::NotAgreed`] if the back does not offer it: then
-    /// this disk promises nothing about durability.
+    /// [`SubmitError::Unlawful`] with [`blkif::Reason::NotAgreed`] if the back does not offer it:
+    /// then this disk promises nothing about durability.
     pub fn flush(&mut self) -> Result<Tag, SubmitError> {
-        self.put(Request::flush, None).map_err(|refused| refused.error)
+        self.take(Request::flush(0), None).map_err(|refused| refused.error)
     }
 
-    /// Puts a discard of `sectors` sectors of 512 bytes from `sector` on.
+    /// Takes a discard of `sectors` sectors of 512 bytes from `sector` on.
     ///
     /// # Errors
     /// [`SubmitError`].
     pub fn discard(&mut self, sector: u64, sectors: u64) -> Result<Tag, SubmitError> {
-        self.put(|id| Request::discard(id, sector, sectors), None).map_err(|it| it.error)
+        self.take(Request::discard(0, sector, sectors), None).map_err(|refused| refused.error)
     }
 
-    /// Makes all requests put so far visible to the back, and wakes it if it asked for that.
+    /// Sends down what the elevator gives and the ring has room for, makes it visible to the
+    /// back, and wakes it if it asked for that.
     pub fn kick(&mut self) {
-        if !core::mem::take(&mut self.unannounced) || self.fault.is_some() {
-            return;
+        if self.unsent() > 0 && self.lane.open().is_ok() {
+            self.send();
         }
-        self.counters.batches += 1;
-        self.inflight.announce();
-        if self.ring.publish() == Notify::Needed {
-            self.counters.notifications_sent += 1;
-            self.channel.notify();
-        }
+        self.lane.kick();
     }
 
     /// Takes the next completion, if there is one.
@@ -211,15 +166,19 @@ impl<G: Grants, E: Events> Disk<G, E> {
     /// # Errors
     /// [`Fault`], now and for ever after.
     pub fn poll(&mut self) -> Result<Option<Completion<G>>, Fault> {
-        self.healthy()?;
-        match self.ring.take(Response::parse) {
-            Err(broken) => Err(self.fail(Fault::Ring(broken))),
-            Ok(None) => {
-                self.polling = false;
-                Ok(None)
-            }
-            Ok(Some(response)) => self.complete(response).map(Some),
-        }
+        self.lane.healthy()?;
+        let next = match self.answered.take() {
+            None => match self.failed.pop_front() {
+                None => self.lane.poll()?,
+                Some(place) => Some((place, Status::Error)),
+            },
+            part => part,
+        };
+        Ok(next.map(|(place, status)| {
+            let (tag, work) = self.slots.end(place);
+            self.answered = work.next.map(|next| (next, status));
+            Completion { tag, operation: work.operation, status, buffer: work.buffer }
+        }))
     }
 
     /// Asks for an event at the next completion, unless one is there: then poll again.
@@ -227,48 +186,109 @@ impl<G: Grants, E: Events> Disk<G, E> {
     /// # Errors
     /// [`Fault`].
     pub fn rest(&mut self) -> Result<Rest, Fault> {
-        self.healthy()?;
-        self.ring.rest().map_err(|broken| self.fail(Fault::Ring(broken)))
+        let rest = self.lane.rest()?;
+        let more = self.answered.is_some() || !self.failed.is_empty();
+        Ok(if more { Rest::Work } else { rest })
+    }
+
+    /// Tells the disk the time: what is submitted from now on arrives now. Needed only while
+    /// [`wants_time`](Self::wants_time); the time never goes back.
+    pub fn at(&mut self, now: Time) {
+        self.now = self.now.max(now);
+    }
+
+    /// Whether the elevator looks at the time.
+    pub const fn wants_time(&self) -> bool {
+        !self.plain
+    }
+
+    /// When to [`kick`](Self::kick) though nothing happens.
+    pub fn due(&self) -> Option<Time> {
+        self.elevator.due().filter(|_| self.sorting > 0)
+    }
+
+    /// Changes the elevator. What waits goes to the new one as if it came anew.
+    pub fn set_elevator(&mut self, elevator: Box<dyn Elevator>) {
+        let unsent = self.slots.unsent();
+        self.plain = elevator.is_plain();
+        self.elevator = elevator;
+        self.spans = Sorted::new(if self.plain { 0 } else { self.capacity() });
+        self.sorting = 0;
+        self.held.clear();
+        // After a close they are among those that failed.
+        if self.lane.open().is_ok() {
+            unsent.into_iter().for_each(|place| self.queue(place));
+        }
+    }
+
+    /// What the elevator is called.
+    pub fn elevator(&self) -> &str {
+        self.elevator.name()
+    }
+
+    /// What the elevator can be tuned with, and the values.
+    pub fn parameters(&self) -> impl Iterator<Item = (&Parameter, u64)> {
+        let all = self.elevator.parameters().iter().enumerate();
+        all.map(|(index, parameter)| (parameter, self.elevator.value(index)))
+    }
+
+    /// Tunes the elevator: the index is that of [`parameters`](Self::parameters). A value outside
+    /// of its bounds is brought inside.
+    pub fn tune(&mut self, index: usize, value: u64) {
+        if let Some(parameter) = self.elevator.parameters().get(index) {
+            let value = value.max(parameter.least).min(parameter.most);
+            self.elevator.set(index, value);
+        }
     }
 
     /// Notes that the event of [`port`](Self::port) was raised.
-    pub fn woken(&mut self) {
-        self.counters.notifications_received += 1;
+    pub const fn woken(&mut self) {
+        self.lane.counters.notifications_received += 1;
     }
 
     /// The port whose event says that there may be completions.
     pub const fn port(&self) -> Port {
-        self.channel.port()
+        self.lane.port()
     }
 
     /// Size and nature of the disk.
     pub const fn geometry(&self) -> &Geometry {
-        &self.geometry
+        &self.lane.geometry
     }
 
     /// What was agreed with the back.
     pub const fn agreed(&self) -> &Agreed {
-        &self.agreed
+        &self.lane.agreed
     }
 
     /// What was counted so far.
     pub const fn counters(&self) -> &Counters {
-        &self.counters
+        &self.lane.counters
     }
 
     /// What the back did to end the connection, if it did.
     pub const fn fault(&self) -> Option<Fault> {
-        self.fault
+        self.lane.fault()
     }
 
-    /// How many requests have no answer yet.
+    /// How many requests were submitted and did not complete.
     pub fn in_flight(&self) -> usize {
-        self.inflight.len()
+        self.slots.capacity() - self.slots.free()
     }
 
-    /// How many requests can be put before completions must be polled.
+    /// How many of those wait and did not go down.
+    pub fn unsent(&self) -> usize {
+        self.sorting + self.held.len()
+    }
+
+    /// How many requests can be submitted before completions must be polled.
     pub fn free_slots(&self) -> u32 {
-        self.ring.free()
+        u32::try_from(self.slots.free()).unwrap_or(u32::MAX)
+    }
+
+    /// How many requests can be submitted and not complete: every [`Tag::place`] is below it.
+    pub fn capacity(&self) -> usize {
+        self.slots.capacity()
     }
 
     /// How many pages there are for buffers now.
@@ -278,81 +298,132 @@ impl<G: Grants, E: Events> Disk<G, E> {
 
     /// Takes the size that the back publishes now.
     pub(crate) const fn resize(&mut self, geometry: Geometry) {
-        self.geometry = geometry;
+        self.lane.geometry = geometry;
     }
 
-    /// Takes no new requests from now on.
-    pub(crate) const fn close(&mut self) {
-        self.closing = true;
+    /// Takes no new requests from now on. What did not go down fails.
+    pub(crate) fn close(&mut self) {
+        if self.lane.open().is_ok() {
+            self.failed.extend(self.slots.unsent());
+            self.held.clear();
+            self.sorting = 0;
+        }
+        self.lane.close();
     }
 
     /// Whether no answer is to come any more.
     pub(crate) fn idle(&self) -> bool {
-        self.in_flight() == 0 || self.fault.is_some()
+        self.in_flight() == 0 || self.fault().is_some()
     }
 
-    fn put(
-        &mut self,
-        request: impl FnOnce(u64) -> Request,
-        buffer: Option<Buffer<G>>,
-    ) -> Result<Tag, Refused<G>> {
-        match self.prepare(request) {
-            Ok((tag, operation)) => {
-                self.inflight.begin(tag, operation, buffer);
-                self.counters.requests += 1;
-                self.unannounced = true;
+    /// Holds a request against the rules that the back will hold it against, and lets it wait.
+    fn take(&mut self, request: Request, buffer: Option<Buffer<G>>) -> Result<Tag, Refused<G>> {
+        let request = match self.checked(request) {
+            Ok(request) => request,
+            Err(error) => return Err(Refused { error, buffer }),
+        };
+        let Request { operation, sector, sectors, .. } = request;
+        let (arrived, arrival) = (self.now, self.arrivals);
+        let (stage, next) = (Stage::Held, None);
+        let work = Work { operation, sector, sectors, buffer, arrived, arrival, stage, next };
+        match self.slots.begin(work) {
+            Ok((place, tag)) => {
+                self.arrivals += 1;
+                let counters = &mut self.lane.counters;
+                match operation {
+                    Operation::Read => counters.read_sectors += sectors,
+                    Operation::Write => counters.written_sectors += sectors,
+                    Operation::Flush | Operation::Discard => {}
+                }
+                self.queue(place);
                 Ok(tag)
             }
-            Err(error) => Err(Refused { error, buffer }),
+            Err(work) => Err(Refused { error: SubmitError::Busy, buffer: work.buffer }),
         }
     }
 
-    /// Writes the words of a request that the back cannot but take: it is held against the same
-    /// rules on both sides.
-    fn prepare(
-        &mut self,
-        request: impl FnOnce(u64) -> Request,
-    ) -> Result<(Tag, Operation), SubmitError> {
-        self.healthy().map_err(SubmitError::Fault)?;
-        if self.closing {
-            return Err(SubmitError::Closing);
+    fn checked(&self, request: Request) -> Result<Request, SubmitError> {
+        self.lane.open()?;
+        let checked = Raw::from(request).check(&self.lane.geometry, &self.lane.agreed);
+        checked.map_err(|reject| SubmitError::Unlawful(reject.reason))
+    }
+
+    /// Lets a request wait, in the elevator or behind what it must not overtake.
+    fn queue(&mut self, place: u16) {
+        if self.held.is_empty() && self.may_sort(place) {
+            self.sort(place);
+        } else {
+            self.slots.work(place).stage = Stage::Held;
+            self.held.push_back(place);
         }
-        let tag = self.inflight.next().ok_or(SubmitError::Busy)?;
-        let request = Raw::from(request(tag.id()))
-            .check(&self.geometry, &self.agreed)
-            .map_err(|reject| SubmitError::Unlawful(reject.reason))?;
-        let words = request.words(self.agreed.abi, self.handle);
-        self.ring.put(&words).map_err(|_| SubmitError::Busy)?;
-        match request.operation {
-            Operation::Read => self.counters.read_sectors += request.sectors,
-            Operation::Write => self.counters.written_sectors += request.sectors,
-            Operation::Flush | Operation::Discard => {}
+    }
+
+    /// Whether the elevator may have this request together with what it has.
+    fn may_sort(&mut self, place: u16) -> bool {
+        let work = self.slots.work(place);
+        let Some(request) = work.waiting(place) else { return false };
+        if self.plain {
+            return true;
         }
-        Ok((tag, request.operation))
+        let writes = work.operation == Operation::Write;
+        let first = request.sector.saturating_sub(SECTORS_MAX);
+        let mut near = self.spans.between(first, request.end());
+        !near.any(|key| {
+            let other = self.slots.work(key.place);
+            let overlap = other.sector + other.sectors > request.sector;
+            overlap && (writes || other.operation == Operation::Write)
+        })
     }
 
-    fn complete(&mut self, response: Response) -> Result<Completion<G>, Fault> {
-        let ended = self.inflight.end(response.id, response.operation);
-        let (tag, operation, buffer) = ended.map_err(|nonsense| {
-            self.fail(match nonsense {
-                Nonsense::UnknownId => Fault::UnknownId(response.id),
-                Nonsense::WrongOperation => Fault::WrongOperation { answered: response.operation },
-            })
-        })?;
-        let counters = &mut self.counters;
-        counters.responses += 1;
-        counters.response_batches += u64::from(!core::mem::replace(&mut self.polling, true));
-        counters.errors += u64::from(response.status != Status::Okay);
-        Ok(Completion { tag, operation, status: response.status, buffer })
+    fn sort(&mut self, place: u16) {
+        let work = self.slots.work(place);
+        work.stage = Stage::Sorting;
+        let key = work.key(place);
+        let Some(request) = work.waiting(place) else { return };
+        if !self.plain {
+            self.spans.insert(key);
+        }
+        self.sorting += 1;
+        self.elevator.insert(request);
     }
 
-    fn healthy(&self) -> Result<(), Fault> {
-        self.fault.map_or(Ok(()), Err)
+    /// Sends down what can go, in the order that the elevator wants.
+    fn send(&mut self) {
+        loop {
+            let waiting = (&mut self.spans, &mut self.sorting);
+            let mut batch = Loading::new(&mut self.lane, &mut self.slots, waiting);
+            self.elevator.take_batch(&mut batch, self.now);
+            batch.finish();
+            if self.sorting > 0 || !self.release() {
+                return;
+            }
+        }
     }
 
-    fn fail(&mut self, fault: Fault) -> Fault {
-        self.fault = Some(fault);
-        fault
+    /// With nothing in the elevator: lets go what was held back for it, up to the next thing that
+    /// has to be. Tells whether the elevator has something now.
+    fn release(&mut self) -> bool {
+        while let Some(&place) = self.held.front() {
+            if self.may_sort(place) {
+                self.sort(place);
+            } else if self.sorting > 0 || !self.send_alone(place) {
+                break;
+            }
+            self.held.pop_front();
+        }
+        self.sorting > 0
+    }
+
+    /// Sends down what an elevator does not get.
+    fn send_alone(&mut self, place: u16) -> bool {
+        let work = self.slots.work(place);
+        let segments = work.buffer.as_ref().map(Buffer::segments).unwrap_or_default();
+        let Work { operation, sector, sectors, .. } = *work;
+        let sent = self.lane.put(Load { operation, sector, sectors, segments }, place).is_ok();
+        if sent {
+            self.slots.work(place).stage = Stage::Sent;
+        }
+        sent
     }
 }
 

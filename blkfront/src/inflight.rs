@@ -9,7 +9,8 @@ use alloc::vec::Vec;
 
 use blkif::Operation;
 
-/// A request in flight, by the id that it has on the ring.
+/// A request of ours, by a number that no other one has: on the ring as its id, and above it
+/// for whoever submitted it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Tag(u64);
 
@@ -17,16 +18,21 @@ pub struct Tag(u64);
 const PLACE_BITS: u32 = 16;
 
 impl Tag {
-    fn new(place: u16, generation: u64) -> Self {
+    pub(crate) fn new(place: u16, generation: u64) -> Self {
         Self(generation << PLACE_BITS | u64::from(place))
+    }
+
+    /// What follows a generation, within the bits that a tag has for it.
+    pub(crate) const fn next_generation(generation: u64) -> u64 {
+        generation.wrapping_add(1) & (u64::MAX >> PLACE_BITS)
     }
 
     pub(crate) const fn id(self) -> u64 {
         self.0
     }
 
-    /// A number below the ring's slots that no other request in flight has now: for tables of
-    /// what belongs to a request.
+    /// A number below the disk's capacity that no other request has now: for tables of what belongs
+    /// to a request.
     pub fn place(self) -> usize {
         let [low, high, ..] = self.0.to_le_bytes();
         usize::from(u16::from_le_bytes([low, high]))
@@ -66,7 +72,8 @@ impl<T> Inflight<T> {
     }
 
     /// How many requests are in flight.
-    pub(crate) fn len(&self) -> usize {
+    #[cfg(test)]
+    fn len(&self) -> usize {
         self.entries.len() - self.free.len()
     }
 
@@ -103,7 +110,7 @@ impl<T> Inflight<T> {
             entry.waiting = Some((asked, value));
             return Err(Nonsense::WrongOperation);
         }
-        entry.generation = entry.generation.wrapping_add(1) & (u64::MAX >> PLACE_BITS);
+        entry.generation = Tag::next_generation(entry.generation);
         self.free.push(place);
         Ok((tag, asked, value))
     }

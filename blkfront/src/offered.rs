@@ -7,6 +7,7 @@ use ring::Front;
 use xen::{Events, Grants, Port};
 
 use crate::Disk;
+use crate::lane::Lane;
 use crate::lender::{Lender, Lent, SetupError};
 use crate::pool::Pool;
 
@@ -70,6 +71,6 @@ impl<G: Grants, E: Events> Offered<G, E> {
         (agreed, geometry): (Agreed, Geometry),
         handle: u16,
     ) -> Disk<G, E> {
-        Disk::new((self.channel, self.ring), pool, (agreed, geometry), handle)
+        Disk::new(Lane::new((self.channel, self.ring), (agreed, geometry), handle), pool)
     }
 }

@@ -87,7 +87,7 @@ impl<G: Grants> Buffer<G> {
     }
 
     /// Its pages in order; of the last one, only what the length reaches is part of the buffer.
-    pub fn pages(&self) -> impl Iterator<Item = &Page> {
+    pub fn pages(&self) -> impl ExactSizeIterator<Item = &Page> {
         self.pages.iter().map(|&index| self.shared.lent.page(usize::from(index)))
     }
 

@@ -62,7 +62,7 @@ fn a_device_goes_from_1_over_3_to_4_with_the_back() {
     scene.back(Connected, &GEOMETRY);
     assert_eq!(scene.node("state").as_deref(), Some("4"));
     let disk = scene.device.disk().unwrap();
-    assert_eq!((disk.geometry().sectors, disk.free_slots(), disk.free_pages()), (2048, 32, 20));
+    assert_eq!((disk.geometry().sectors, disk.free_slots(), disk.free_pages()), (2048, 64, 20));
 }
 
 #[test]
@@ -72,7 +72,7 @@ fn the_ring_is_as_large_as_wished_or_as_the_back_takes() {
         scene.back(InitWait, &[("max-ring-page-order", most)]);
         let _back = FakeBack::connect(&scene.store, &scene.grants);
         scene.back(Connected, &GEOMETRY);
-        assert_eq!(scene.device.disk().unwrap().free_slots(), slots);
+        assert_eq!(scene.device.disk().unwrap().free_slots(), 2 * slots);
     }
 }
 

@@ -4,12 +4,15 @@ use alloc::vec;
 use alloc::vec::Vec;
 
 use XenbusState::{Connected, InitWait};
+use blkif::Reason;
 use ring::{Index, Memory};
 use xen::XenbusState;
 
 use super::*;
 use crate::fake::{FRONT, FakeBack, FakeEvents, FakeGrants, back_says, directories};
 use crate::{Device, Wishes};
+
+mod order;
 
 struct Scene {
     device: Device<FakeGrants, FakeEvents>,
@@ -19,9 +22,13 @@ struct Scene {
 }
 
 fn scene(nodes: &[(&str, &str)]) -> Scene {
-    let (store, grants, events) = (directories(), FakeGrants::new(100), FakeEvents::default());
+    scene_with(40, nodes)
+}
+
+fn scene_with(pool_pages: usize, nodes: &[(&str, &str)]) -> Scene {
+    let (store, grants, events) = (directories(), FakeGrants::new(1000), FakeEvents::default());
     let ends = (grants.clone(), events.clone());
-    let wishes = Wishes { order: 0, pool_pages: 40 };
+    let wishes = Wishes { order: 0, pool_pages };
     let mut device = Device::open(&store, FRONT, ends, wishes).unwrap();
     back_says(&store, InitWait, &[]);
     device.turn(&store).unwrap();
@@ -90,17 +97,22 @@ fn answers_may_come_in_any_order_and_with_any_status() {
 }
 
 #[test]
-fn the_ring_takes_32_requests_and_the_33rd_is_busy() {
-    let mut scene = scene(&[]);
-    for at in 0..32 {
-        scene.submit(Operation::Read, at, 512);
+fn the_ring_takes_32_requests_as_many_wait_and_one_more_is_busy() {
+    let mut scene = scene_with(65, &[]);
+    for at in 0..64 {
+        scene.submit(Operation::Read, at * 2, 512);
     }
-    assert_eq!(scene.refusal(Operation::Read, 0, 512), SubmitError::Busy);
+    assert_eq!(scene.refusal(Operation::Read, 200, 512), SubmitError::Busy);
     scene.disk().kick();
-    let raw = scene.back.take().unwrap();
-    scene.back.answer(raw.id, raw.operation, Status::Okay);
-    drop(scene.disk().poll().unwrap());
-    scene.submit(Operation::Read, 0, 512);
+    assert_eq!((scene.disk().in_flight(), scene.disk().unsent()), (64, 32));
+    for at in 0..64 {
+        let raw = scene.back.take().unwrap();
+        assert_eq!(raw.sector, at * 2, "in the order of arrival");
+        scene.back.answer(raw.id, raw.operation, Status::Okay);
+        drop(scene.disk().poll().unwrap().unwrap());
+        scene.disk().kick();
+    }
+    assert_eq!((scene.disk().in_flight(), scene.disk().free_slots()), (0, 64));
 }
 
 #[test]
@@ -109,7 +121,7 @@ fn one_kick_sends_one_event_for_a_batch_and_none_for_nothing() {
     scene.disk().kick();
     assert_eq!(scene.events.sent(), 0);
     for at in 0..4 {
-        scene.submit(Operation::Read, at, 512);
+        scene.submit(Operation::Read, at * 2, 512);
     }
     scene.disk().kick();
     scene.disk().kick();
@@ -132,7 +144,7 @@ fn responses_that_are_taken_together_count_as_one_batch() {
     let mut scene = scene(&[]);
     for round in 0..2 {
         for at in 0..3 {
-            scene.submit(Operation::Read, at, 512);
+            scene.submit(Operation::Read, at * 2, 512);
         }
         scene.disk().kick();
         while let Some(raw) = scene.back.take() {
@@ -168,7 +180,7 @@ fn what_the_back_would_reject_is_not_even_put() {
     let odd = SubmitError::Unlawful(Reason::TooManySegments);
     let discard = SubmitError::Unlawful(Reason::NotAgreed);
     assert!([odd, discard].contains(&scene.refusal(Operation::Discard, 0, 4096)));
-    assert_eq!((scene.disk().in_flight(), scene.disk().free_slots()), (0, 32));
+    assert_eq!((scene.disk().in_flight(), scene.disk().free_slots()), (0, 64));
 }
 
 #[test]

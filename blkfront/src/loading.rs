@@ -1,0 +1,103 @@
+//! From the elevator to the ring: adjacent requests become one.
+
+use blkif::{Operation, SEGMENTS_MAX, Segments};
+use xen::{Events, Grants};
+
+use crate::elevator::{Batch, Sorted};
+use crate::lane::{Lane, Load};
+use crate::slots::{Slots, Stage};
+
+/// Requests that go down as one.
+struct Run {
+    head: u16,
+    tail: u16,
+    operation: Operation,
+    sector: u64,
+    end: u64,
+    segments: Segments,
+}
+
+/// A batch that an elevator fills, on its way to the ring.
+pub(crate) struct Loading<'a, G: Grants, E: Events> {
+    lane: &'a mut Lane<G, E>,
+    slots: &'a mut Slots<G>,
+    /// Where the requests in the elevator are on the disk, and how many they are.
+    spans: &'a mut Sorted,
+    sorting: &'a mut usize,
+    run: Option<Run>,
+}
+
+impl<'a, G: Grants, E: Events> Loading<'a, G, E> {
+    /// A batch for a lane that takes requests.
+    pub(crate) const fn new(
+        lane: &'a mut Lane<G, E>,
+        slots: &'a mut Slots<G>,
+        (spans, sorting): (&'a mut Sorted, &'a mut usize),
+    ) -> Self {
+        Self { lane, slots, spans, sorting, run: None }
+    }
+
+    /// Puts what is left. Whoever forgets it loses the last request.
+    pub(crate) fn finish(mut self) {
+        self.put();
+    }
+
+    /// Notes that the elevator has handed the request out.
+    fn leave(&mut self, place: u16) {
+        let work = self.slots.work(place);
+        assert_eq!(
+            work.stage,
+            Stage::Sorting,
+            "it is handed out once, by the elevator that has it"
+        );
+        work.stage = Stage::Sent;
+        self.spans.remove(work.key(place));
+        *self.sorting -= 1;
+    }
+
+    fn put(&mut self) {
+        let Some(Run { head, operation, sector, end, segments, .. }) = self.run.take() else {
+            return;
+        };
+        let load = Load { operation, sector, sectors: end - sector, segments };
+        self.lane.put(load, head).expect("the lane is open, and the room was counted");
+    }
+}
+
+impl<G: Grants, E: Events> Batch for Loading<'_, G, E> {
+    fn join(&mut self, place: u16) -> bool {
+        let Some(run) = &mut self.run else { return false };
+        let work = self.slots.work(place);
+        let pages = work.buffer.as_ref().map_or(0, |buffer| buffer.pages().len());
+        let fits = run.segments.len() + pages <= SEGMENTS_MAX;
+        if !fits || run.end != work.sector || run.operation != work.operation {
+            return false;
+        }
+        run.end += work.sectors;
+        run.segments.extend(work.buffer.iter().flat_map(|buffer| buffer.segments()));
+        let before = core::mem::replace(&mut run.tail, place);
+        self.slots.work(before).next = Some(place);
+        self.lane.counters.merged += 1;
+        self.leave(place);
+        true
+    }
+
+    fn begin(&mut self, place: u16) -> bool {
+        // The run that is to be put needs a place too.
+        if self.lane.free() <= u32::from(self.run.is_some()) {
+            return false;
+        }
+        self.put();
+        let work = self.slots.work(place);
+        self.run = Some(Run {
+            head: place,
+            tail: place,
+            operation: work.operation,
+            sector: work.sector,
+            end: work.sector + work.sectors,
+            segments: work.buffer.iter().flat_map(|buffer| buffer.segments()).collect(),
+        });
+        self.leave(place);
+        true
+    }
+}
