@@ -78,7 +78,11 @@ impl Machine for Kernel {
 impl Kernel {
     /// Connects the disks that xenstore has for us.
     pub(crate) fn connect_disks(&self) {
-        self.disks.borrow_mut().connect(self, CONNECT_PATIENCE);
+        let mut disks = self.disks.borrow_mut();
+        let all = self.command_line.value("elevator");
+        disks.want_elevators(self, all, self.command_line.values("elevator."));
+        disks.connect(self, CONNECT_PATIENCE);
+        drop(disks);
         self.mark("disks");
     }
 

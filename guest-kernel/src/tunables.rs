@@ -6,7 +6,7 @@ use alloc::string::String;
 
 use crate::cpu::STEAL_WARN;
 use crate::kernel::{Kernel, Status};
-use crate::programs::{Disks, Failure};
+use crate::programs::{Disks, Failure, scheduler};
 use crate::sysctl::{self, Tunable};
 
 /// Every tunable of the kernel.
@@ -19,6 +19,7 @@ static TUNABLES: &[Tunable<Kernel>] = &[
     Tunable::fact("kernel.version", "the version of this kernel", |_| {
         String::from(env!("CARGO_PKG_VERSION"))
     }),
+    scheduler::tunables(),
 ];
 
 /// What a tunable is called on the kernel command line, before its key.

@@ -6,7 +6,7 @@
 //! large as the back lets them be.
 
 use alloc::format;
-use alloc::string::String;
+use alloc::string::{String, ToString};
 use alloc::vec;
 use alloc::vec::Vec;
 use core::time::Duration;
@@ -139,6 +139,7 @@ pub fn run<M: Machine>(machine: &M, disks: &mut Disks<M>, words: &[String]) -> R
         rw: run.job.rw,
         block_bytes: run.job.block_bytes,
         depth: run.job.depth,
+        elevator: disks.disk(which)?.elevator().to_string(),
         time: run.last.since(begin),
         latency: run.latency,
         deepest: run.deepest,
@@ -152,12 +153,13 @@ pub fn run<M: Machine>(machine: &M, disks: &mut Disks<M>, words: &[String]) -> R
 }
 
 fn slots<M: Machine>(disks: &mut Disks<M>, which: Which) -> Result<usize, Failure> {
-    Ok(32 << disks.disk(which)?.agreed().order)
+    Ok(disks.disk(which)?.capacity())
 }
 
 fn difference(after: &Counters, before: &Counters) -> Counters {
     Counters {
         requests: after.requests - before.requests,
+        merged: after.merged - before.merged,
         responses: after.responses - before.responses,
         batches: after.batches - before.batches,
         response_batches: after.response_batches - before.response_batches,

@@ -1,5 +1,6 @@
 //! What a bench job found out, for people and for programs.
 
+use alloc::string::String;
 use core::fmt;
 use core::time::Duration;
 
@@ -15,6 +16,8 @@ pub(crate) struct Report {
     pub(crate) rw: Mix,
     pub(crate) block_bytes: usize,
     pub(crate) depth: usize,
+    /// What the disk's elevator is called.
+    pub(crate) elevator: String,
     /// From the first request to the last completion.
     pub(crate) time: Duration,
     pub(crate) latency: Histogram,
@@ -30,6 +33,16 @@ pub(crate) struct Report {
 impl Report {
     fn ios(&self) -> u64 {
         self.latency.total()
+    }
+
+    /// Requests that the job has put, those that were merged among them.
+    const fn requests(&self) -> u64 {
+        self.counters.requests + self.counters.merged
+    }
+
+    /// Completions, counted in the same way.
+    const fn answers(&self) -> u64 {
+        self.counters.responses + self.counters.merged
     }
 
     fn speed(&self) -> Speed {
@@ -75,9 +88,9 @@ impl fmt::Display for Human<'_> {
             report.speed().mebibytes(),
             report.latency.quantile(500) / 1000,
             report.latency.quantile(990) / 1000,
-            ratio(counters.requests, counters.notifications_sent),
-            ratio(counters.responses, counters.notifications_received),
-            ratio(counters.requests, counters.batches),
+            ratio(report.requests(), counters.notifications_sent),
+            ratio(report.answers(), counters.notifications_received),
+            ratio(report.requests(), counters.batches),
         )
     }
 }
@@ -99,9 +112,10 @@ impl fmt::Display for Json<'_> {
         let (latency, counters) = (&report.latency, &report.counters);
         write!(
             f,
-            "{{\"disk\":\"{}\",\"rw\":\"{}\",\"bs\":{},\"iodepth\":{},\"runtime_ns\":{},\
+            "{{\"disk\":\"{}\",\"scheduler\":\"{}\",\"rw\":\"{}\",\"bs\":{},\"iodepth\":{},\"runtime_ns\":{},\
              \"total_ios\":{},\"io_bytes\":{},\"iops\":{},\"mib_s\":{},",
             report.disk,
+            report.elevator,
             report.rw.name(),
             report.block_bytes,
             report.depth,
@@ -124,19 +138,20 @@ impl fmt::Display for Json<'_> {
             f,
             "\"requests_per_notification\":{},\"responses_per_notification\":{},\"batch\":{},\
              \"deepest\":{},\"waits\":{},\"hypercalls\":{},\"hypercalls_per_request\":{},",
-            ratio(counters.requests, counters.notifications_sent),
-            ratio(counters.responses, counters.notifications_received),
-            ratio(counters.requests, counters.batches),
+            ratio(report.requests(), counters.notifications_sent),
+            ratio(report.answers(), counters.notifications_received),
+            ratio(report.requests(), counters.batches),
             report.deepest,
             report.waits,
             report.hypercalls,
-            ratio(report.hypercalls, counters.requests),
+            ratio(report.hypercalls, report.requests()),
         )?;
         write!(
             f,
-            "\"requests\":{},\"batches\":{},\"response_batches\":{},\
+            "\"requests\":{},\"merged\":{},\"batches\":{},\"response_batches\":{},\
              \"notifications_sent\":{},\"notifications_received\":{}}}",
-            counters.requests,
+            report.requests(),
+            counters.merged,
             counters.batches,
             counters.response_batches,
             counters.notifications_sent,

@@ -8,12 +8,14 @@ use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use core::time::Duration;
 
+use blkfront::elevator::{Elevators, Time};
 use blkfront::{Completion, Device, Disk, DiskName, Fault, Wishes};
 use blkif::{Operation, Status};
 use ring::Rest;
 use xen::{Store, Transaction};
 
 use super::observe::{DiskLook, Look, Observer, Plan};
+use super::scheduler::Wanted;
 use super::{Failure, Machine};
 use crate::cpu::STEAL_WARN;
 use crate::time::Instant;
@@ -33,7 +35,7 @@ const LARGE_POOL_PAGES: u64 = 512;
 /// Where the tool stack puts disks, and the token of the watch on it.
 const FOLDER: &str = "device/vbd";
 
-type OneDevice<M> = Device<<M as Machine>::Grants, <M as Machine>::Events>;
+pub(super) type OneDevice<M> = Device<<M as Machine>::Grants, <M as Machine>::Events>;
 type OneDisk<M> = Disk<<M as Machine>::Grants, <M as Machine>::Events>;
 
 /// A disk by its place in the machine's list.
@@ -42,7 +44,9 @@ pub struct Which(usize);
 
 /// All disks of a machine.
 pub struct Disks<M: Machine> {
-    devices: Vec<OneDevice<M>>,
+    pub(super) devices: Vec<OneDevice<M>>,
+    pub(super) elevators: Elevators,
+    pub(super) wanted: Wanted,
     /// Disks in xenstore that are not used, which has been told.
     unused: Vec<u32>,
     wishes: Wishes,
@@ -52,9 +56,11 @@ pub struct Disks<M: Machine> {
 
 impl<M: Machine> Disks<M> {
     /// No disks yet.
-    pub const fn new() -> Self {
+    pub fn new() -> Self {
         Self {
             devices: Vec::new(),
+            elevators: Elevators::new(),
+            wanted: Wanted::default(),
             unused: Vec::new(),
             wishes: SMALL,
             read_before: false,
@@ -82,6 +88,7 @@ impl<M: Machine> Disks<M> {
             let reason = state(store, &device.watched());
             machine.print(format_args!("{}: not connected: its back is {reason}", device.name()));
         }
+        self.miss_disks(machine);
     }
 
     /// The disk of this name, in service.
@@ -130,6 +137,7 @@ impl<M: Machine> Disks<M> {
         which: Which,
     ) -> Result<Option<Completion<M::Grants>>, Failure> {
         let name = self.name(which);
+        self.tell_time(machine, which)?;
         let done = match self.disk(which)?.poll() {
             Ok(Some(done)) => done,
             Ok(None) => return Ok(None),
@@ -143,6 +151,15 @@ impl<M: Machine> Disks<M> {
             machine.mark("first read");
         }
         Ok(Some(done))
+    }
+
+    /// Tells a disk the time, if its elevator wants to know.
+    fn tell_time(&mut self, machine: &M, which: Which) -> Result<(), Failure> {
+        let disk = self.disk(which)?;
+        if disk.wants_time() {
+            disk.at(Time(machine.now().as_nanos()));
+        }
+        Ok(())
     }
 
     /// Waits until a disk may have completions, for the caller who has requests in flight there.
@@ -160,9 +177,17 @@ impl<M: Machine> Disks<M> {
         until: Option<Instant>,
     ) -> Result<(), Failure> {
         let name = self.name(which);
-        if self.disk(which)?.in_flight() == 0 {
+        self.tell_time(machine, which)?;
+        let disk = self.disk(which)?;
+        if disk.in_flight() == 0 {
             return Err(Failure::failed(format!("{name}: the connection was lost")));
         }
+        // What did not find room in the ring, or had better wait, goes on by itself.
+        if disk.unsent() > 0 {
+            disk.kick();
+        }
+        let due = disk.due().map(|Time(nanoseconds)| Instant::from_nanos(nanoseconds));
+        let until = [until, due].into_iter().flatten().min();
         for at in 0..self.devices.len() {
             match self.devices[at].disk().map(Disk::rest) {
                 None | Some(Ok(Rest::Idle)) => {}
@@ -370,6 +395,7 @@ impl<M: Machine> Disks<M> {
         let path = format!("{FOLDER}/{number}");
         let device = Device::open(store, &path, machine.ends(), self.wishes);
         let mut device = device.map_err(|error| error.to_string())?;
+        self.choose_elevator(&mut device);
         store.watch(&device.watched(), &path).map_err(|error| error.to_string())?;
         turn(machine, store, &mut device);
         self.devices.push(device);

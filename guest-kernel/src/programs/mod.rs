@@ -24,6 +24,7 @@ pub mod histogram;
 pub mod list;
 pub mod observe;
 mod observe_report;
+pub mod scheduler;
 pub mod stamp;
 mod stream;
 pub mod touch;
