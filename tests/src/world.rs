@@ -8,6 +8,7 @@ use std::path::PathBuf;
 
 use blkback::Control;
 use blkback::connect::Leave;
+use blkfront::elevator::Elevators;
 use blkfront::{Device, DeviceError, Disk, Wishes};
 use ring::Rest;
 use sim::{Domain, Random, Sim};
@@ -24,6 +25,8 @@ pub struct Guest {
     pub domain: Domain,
     /// Whether its devices keep their grants; for devices that are opened from now on.
     pub persistent: bool,
+    /// The elevator of devices that it opens.
+    pub elevator: &'static str,
     devices: BTreeMap<u32, Attached>,
 }
 
@@ -144,7 +147,8 @@ impl World {
 
     /// A guest without devices.
     pub fn guest(&self, id: u16) -> Guest {
-        Guest { domain: self.sim.domain(DomainId(id)), persistent: true, devices: BTreeMap::new() }
+        let (domain, devices) = (self.sim.domain(DomainId(id)), BTreeMap::new());
+        Guest { domain, persistent: true, elevator: "noop", devices }
     }
 
     /// Gives the back one turn; tells whether it had something to do.
@@ -216,11 +220,12 @@ impl Guest {
     /// Finds a device in the guest's own directory.
     ///
     /// # Panics
-    /// If it is not there.
+    /// If it is not there, or there is no such elevator.
     pub fn open(&mut self, vdev: u32, wishes: Wishes) {
         let path = format!("device/vbd/{vdev}");
         let seam = (self.domain.clone(), self.domain.clone());
-        let device = Device::open(&self.domain, &path, seam, wishes).expect("a device");
+        let mut device = Device::open(&self.domain, &path, seam, wishes).expect("a device");
+        device.set_elevator(Elevators::new().find(self.elevator).expect("a name of one"));
         self.domain.watch(&device.watched(), &vdev.to_string()).expect("a watch");
         self.devices.insert(vdev, Attached { device, woken: false, trouble: None });
     }
@@ -290,6 +295,8 @@ impl Guest {
         let Some(disk) = attached.device.disk() else { return };
         loop {
             ledger.poll(disk);
+            // What had no room goes down now.
+            disk.kick();
             if disk.rest().expect("an honest back") == Rest::Idle {
                 break;
             }

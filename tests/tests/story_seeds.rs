@@ -37,6 +37,7 @@ impl Tale {
         let wanted = Wanted::new(5, XVDA, "/a.img");
         let mut guest = world.guest(5);
         guest.persistent = seed.is_multiple_of(2);
+        guest.elevator = if seed % 4 < 2 { "noop" } else { "deadline" };
         let order = u32::try_from(seed % 5).expect("small");
         let wishes = Wishes { order, pool_pages: 40 + world.random.below(200) };
         let ledger = Ledger::new(SECTORS);
@@ -133,9 +134,9 @@ impl Tale {
         }
         assert_eq!(self.world.devices(), 0);
         self.ledger.lose();
-        let persistent = self.guest.persistent;
+        let Guest { persistent, elevator, .. } = self.guest;
         self.guest = self.world.guest(next);
-        self.guest.persistent = persistent;
+        (self.guest.persistent, self.guest.elevator) = (persistent, elevator);
         self.wanted.guest = DomainId(next);
         self.attach();
     }

@@ -7,6 +7,7 @@
 //! `--icount` the machine counts time by instructions, for the stories that need that.
 
 mod bad_input;
+mod elevators;
 mod ends;
 mod guests;
 mod isolation;
@@ -31,6 +32,7 @@ fn stories(counted: bool) -> Vec<(Story, bool)> {
         bad_input::STORIES,
         linux::STORIES,
         guests::STORIES,
+        elevators::STORIES,
         isolation::STORIES,
         share::STORIES,
         ends::STORIES,
