@@ -317,6 +317,7 @@ impl<G: Grants, E: Events> Disk<G, E> {
     }
 
     /// Holds a request against the rules that the back will hold it against, and lets it wait.
+    #[inline]
     fn take(&mut self, request: Request, buffer: Option<Buffer<G>>) -> Result<Tag, Refused<G>> {
         let request = match self.checked(request) {
             Ok(request) => request,

@@ -137,6 +137,7 @@ impl<G: Grants, E: Events> Lane<G, E> {
     ///
     /// # Errors
     /// [`SubmitError`], but never one about what the request asks for.
+    #[inline]
     pub(crate) fn put(&mut self, load: Load, place: u16) -> Result<(), SubmitError> {
         self.open()?;
         let tag = self.inflight.next().ok_or(SubmitError::Busy)?;

@@ -5,6 +5,7 @@ use xen::{Events, Grants};
 
 use crate::elevator::{Batch, Sorted};
 use crate::lane::{Lane, Load};
+use crate::pool::Buffer;
 use crate::slots::{Slots, Stage};
 
 /// Requests that go down as one.
@@ -43,6 +44,7 @@ impl<'a, G: Grants, E: Events> Loading<'a, G, E> {
     }
 
     /// Notes that the elevator has handed the request out.
+    #[inline]
     fn leave(&mut self, place: u16) {
         let work = self.slots.work(place);
         assert_eq!(
@@ -51,7 +53,9 @@ impl<'a, G: Grants, E: Events> Loading<'a, G, E> {
             "it is handed out once, by the elevator that has it"
         );
         work.stage = Stage::Sent;
-        self.spans.remove(work.key(place));
+        if !self.spans.is_empty() {
+            self.spans.remove(work.key(place));
+        }
         *self.sorting -= 1;
     }
 
@@ -68,13 +72,15 @@ impl<G: Grants, E: Events> Batch for Loading<'_, G, E> {
     fn join(&mut self, place: u16) -> bool {
         let Some(run) = &mut self.run else { return false };
         let work = self.slots.work(place);
-        let pages = work.buffer.as_ref().map_or(0, |buffer| buffer.pages().len());
-        let fits = run.segments.len() + pages <= SEGMENTS_MAX;
-        if !fits || run.end != work.sector || run.operation != work.operation {
+        if run.end != work.sector || run.operation != work.operation {
+            return false;
+        }
+        let Some(buffer) = &work.buffer else { return false };
+        if run.segments.len() + buffer.pages().len() > SEGMENTS_MAX {
             return false;
         }
         run.end += work.sectors;
-        run.segments.extend(work.buffer.iter().flat_map(|buffer| buffer.segments()));
+        run.segments.extend(buffer.segments());
         let before = core::mem::replace(&mut run.tail, place);
         self.slots.work(before).next = Some(place);
         self.lane.counters.merged += 1;
@@ -95,7 +101,7 @@ impl<G: Grants, E: Events> Batch for Loading<'_, G, E> {
             operation: work.operation,
             sector: work.sector,
             end: work.sector + work.sectors,
-            segments: work.buffer.iter().flat_map(|buffer| buffer.segments()).collect(),
+            segments: work.buffer.as_ref().map(Buffer::segments).unwrap_or_default(),
         });
         self.leave(place);
         true

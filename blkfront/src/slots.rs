@@ -83,6 +83,7 @@ impl<G: Grants> Slots<G> {
     }
 
     /// Puts a request into a slot; gives it back if none is free.
+    #[inline]
     pub(crate) fn begin(&mut self, work: Work<G>) -> Result<(u16, Tag), Work<G>> {
         let Some(place) = self.free.pop() else { return Err(work) };
         let slot = &mut self.slots[usize::from(place)];
@@ -94,6 +95,7 @@ impl<G: Grants> Slots<G> {
     ///
     /// # Panics
     /// If there is none.
+    #[inline]
     pub(crate) fn work(&mut self, place: u16) -> &mut Work<G> {
         let slot = self.slots.get_mut(usize::from(place));
         slot.and_then(|slot| slot.work.as_mut()).expect("a request is in the slot")
@@ -103,6 +105,7 @@ impl<G: Grants> Slots<G> {
     ///
     /// # Panics
     /// If there is none.
+    #[inline]
     pub(crate) fn end(&mut self, place: u16) -> (Tag, Work<G>) {
         let slot = &mut self.slots[usize::from(place)];
         let work = slot.work.take().expect("a request is in the slot");

@@ -24,6 +24,10 @@ impl Sorted {
         Self(Vec::with_capacity(capacity))
     }
 
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     pub(crate) fn insert(&mut self, key: Key) {
         let at = self.0.partition_point(|other| *other < key);
         self.0.insert(at, key);
