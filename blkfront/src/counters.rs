@@ -7,6 +7,8 @@ pub struct Counters {
     pub requests: u64,
     /// Requests that went down as a part of another one.
     pub merged: u64,
+    /// Those of them that were answered.
+    pub merged_responses: u64,
     /// Responses taken.
     pub responses: u64,
     /// Times that one or more new requests were made visible together.
@@ -23,4 +25,16 @@ pub struct Counters {
     pub read_sectors: u64,
     /// Sectors of 512 bytes that were to be written.
     pub written_sectors: u64,
+}
+
+impl Counters {
+    /// Requests that went down, each part of a merged one by itself.
+    pub const fn submitted(&self) -> u64 {
+        self.requests.wrapping_add(self.merged)
+    }
+
+    /// Requests that were answered, each part of a merged one by itself.
+    pub const fn completed(&self) -> u64 {
+        self.responses.wrapping_add(self.merged_responses)
+    }
 }

@@ -172,7 +172,10 @@ impl<G: Grants, E: Events> Disk<G, E> {
                 None => self.lane.poll()?,
                 Some(place) => Some((place, Status::Error)),
             },
-            part => part,
+            part => {
+                self.lane.counters.merged_responses += 1;
+                part
+            }
         };
         Ok(next.map(|(place, status)| {
             let (tag, work) = self.slots.end(place);

@@ -160,6 +160,7 @@ fn difference(after: &Counters, before: &Counters) -> Counters {
     Counters {
         requests: after.requests - before.requests,
         merged: after.merged - before.merged,
+        merged_responses: after.merged_responses - before.merged_responses,
         responses: after.responses - before.responses,
         batches: after.batches - before.batches,
         response_batches: after.response_batches - before.response_batches,

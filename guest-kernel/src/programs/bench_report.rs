@@ -35,16 +35,6 @@ impl Report {
         self.latency.total()
     }
 
-    /// Requests that the job has put, those that were merged among them.
-    const fn requests(&self) -> u64 {
-        self.counters.requests + self.counters.merged
-    }
-
-    /// Completions, counted in the same way.
-    const fn answers(&self) -> u64 {
-        self.counters.responses + self.counters.merged
-    }
-
     fn speed(&self) -> Speed {
         Speed { bytes: self.ios() * self.block_bytes as u64, time: self.time }
     }
@@ -88,9 +78,9 @@ impl fmt::Display for Human<'_> {
             report.speed().mebibytes(),
             report.latency.quantile(500) / 1000,
             report.latency.quantile(990) / 1000,
-            ratio(report.requests(), counters.notifications_sent),
-            ratio(report.answers(), counters.notifications_received),
-            ratio(report.requests(), counters.batches),
+            ratio(counters.submitted(), counters.notifications_sent),
+            ratio(counters.completed(), counters.notifications_received),
+            ratio(counters.submitted(), counters.batches),
         )
     }
 }
@@ -138,19 +128,19 @@ impl fmt::Display for Json<'_> {
             f,
             "\"requests_per_notification\":{},\"responses_per_notification\":{},\"batch\":{},\
              \"deepest\":{},\"waits\":{},\"hypercalls\":{},\"hypercalls_per_request\":{},",
-            ratio(report.requests(), counters.notifications_sent),
-            ratio(report.answers(), counters.notifications_received),
-            ratio(report.requests(), counters.batches),
+            ratio(counters.submitted(), counters.notifications_sent),
+            ratio(counters.completed(), counters.notifications_received),
+            ratio(counters.submitted(), counters.batches),
             report.deepest,
             report.waits,
             report.hypercalls,
-            ratio(report.hypercalls, report.requests()),
+            ratio(report.hypercalls, counters.submitted()),
         )?;
         write!(
             f,
             "\"requests\":{},\"merged\":{},\"batches\":{},\"response_batches\":{},\
              \"notifications_sent\":{},\"notifications_received\":{}}}",
-            report.requests(),
+            counters.submitted(),
             counters.merged,
             counters.batches,
             counters.response_batches,

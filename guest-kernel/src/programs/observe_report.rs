@@ -40,7 +40,7 @@ impl Rates {
         let count = |read: fn(&DiskLook) -> u64| read(now).saturating_sub(before.map_or(0, read));
         let rate = |read| per_second(count(read), time);
         let [requests, responses] =
-            [count(|it| it.counters.requests), count(|it| it.counters.responses)];
+            [count(|it| it.counters.submitted()), count(|it| it.counters.completed())];
         let queued_ns = count(|it| it.queued_ns);
         let nanoseconds = u64::try_from(time.as_nanos()).unwrap_or(u64::MAX).max(1);
         let ratio = |over: u64, under: u64| over.saturating_mul(100).checked_div(under);
