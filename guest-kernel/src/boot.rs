@@ -59,6 +59,7 @@ pub(crate) fn boot(start: Start) -> ! {
     memory::heed_command_line(&kernel);
     kernel.connect_disks();
     tunables::heed_command_line(&kernel);
+    kernel.mount_root();
     commands::run(&kernel, start.is_initial_domain())
 }
 

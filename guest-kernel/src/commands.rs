@@ -64,8 +64,8 @@ pub const COMMANDS: &[Command] = &[
     Command { name: "disks", arguments: "", about: "lists the disks", run: disks },
     Command {
         name: "sha256",
-        arguments: "DISK",
-        about: "hashes a disk, or --size of it from --offset on",
+        arguments: "FILE|DISK",
+        about: "hashes a file, or a disk, or --size of it from --offset on",
         run: sha256,
     },
     Command {
@@ -105,6 +105,29 @@ pub const COMMANDS: &[Command] = &[
         about: "shows and sets tunables",
         run: sysctl,
     },
+    Command {
+        name: "mount",
+        arguments: "[ro|rw] [SPEC [DIR]]",
+        about: "mounts LABEL=, UUID= or a device, or tells what is mounted",
+        run: mount,
+    },
+    Command { name: "umount", arguments: "DIR|DEVICE", about: "undoes mount", run: umount },
+    Command {
+        name: "volumes",
+        arguments: "",
+        about: "lists file systems and swap areas",
+        run: volumes,
+    },
+    Command { name: "ls", arguments: "[PATH]…", about: "lists folders", run: ls },
+    Command { name: "cat", arguments: "FILE…", about: "shows files", run: cat },
+    Command { name: "cp", arguments: "FILE FILE", about: "copies a file", run: cp },
+    Command {
+        name: "write", arguments: "FILE WORD…", about: "makes a file of a line", run: write
+    },
+    Command { name: "rm", arguments: "PATH…", about: "removes files, empty folders", run: rm },
+    Command { name: "mkdir", arguments: "PATH…", about: "makes folders", run: mkdir },
+    Command { name: "df", arguments: "", about: "tells how full file systems are", run: df },
+    Command { name: "sync", arguments: "", about: "makes all writes durable", run: sync },
     Command { name: "sleep", arguments: "MS", about: "waits for milliseconds", run: sleep },
     Command { name: "selfcheck", arguments: "", about: "checks the kernel itself", run: check },
     Command { name: "poweroff", arguments: "", about: "ends the guest", run: poweroff },
@@ -240,6 +263,50 @@ fn bench(kernel: &Kernel, words: &[String]) -> Status {
 
 fn sysctl(kernel: &Kernel, words: &[String]) -> Status {
     kernel.program("sysctl", tunables::run, words)
+}
+
+fn mount(kernel: &Kernel, words: &[String]) -> Status {
+    kernel.program("mount", programs::filing::mount, words)
+}
+
+fn umount(kernel: &Kernel, words: &[String]) -> Status {
+    kernel.program("umount", programs::filing::umount, words)
+}
+
+fn volumes(kernel: &Kernel, words: &[String]) -> Status {
+    kernel.program("volumes", programs::filing::volumes, words)
+}
+
+fn ls(kernel: &Kernel, words: &[String]) -> Status {
+    kernel.program("ls", programs::filing::ls, words)
+}
+
+fn cat(kernel: &Kernel, words: &[String]) -> Status {
+    kernel.program("cat", programs::filing::cat, words)
+}
+
+fn cp(kernel: &Kernel, words: &[String]) -> Status {
+    kernel.program("cp", programs::filing::cp, words)
+}
+
+fn write(kernel: &Kernel, words: &[String]) -> Status {
+    kernel.program("write", programs::filing::write, words)
+}
+
+fn rm(kernel: &Kernel, words: &[String]) -> Status {
+    kernel.program("rm", programs::filing::rm, words)
+}
+
+fn mkdir(kernel: &Kernel, words: &[String]) -> Status {
+    kernel.program("mkdir", programs::filing::mkdir, words)
+}
+
+fn df(kernel: &Kernel, words: &[String]) -> Status {
+    kernel.program("df", programs::filing::df, words)
+}
+
+fn sync(kernel: &Kernel, words: &[String]) -> Status {
+    kernel.program("sync", programs::filing::sync, words)
 }
 
 fn sleep(kernel: &Kernel, words: &[String]) -> Status {

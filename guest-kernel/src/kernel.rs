@@ -5,7 +5,7 @@ use core::fmt;
 use core::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use core::time::Duration;
 
-use xen::abi::{ShutdownReason, TimeSample};
+use xen::abi::{SharedInfo, ShutdownReason, TimeSample};
 
 use crate::arch;
 use crate::command_line::CommandLine;
@@ -104,6 +104,12 @@ impl Kernel {
         let times = sample.times_ns(self.now().as_nanos());
         let [user, wait] = [&self.user_ns, &self.wait_ns].map(|it| it.load(Ordering::Relaxed));
         CpuTimes::new(times, user, wait)
+    }
+
+    /// The time since the begin of 1970. Zero if Xen does not tell it.
+    pub fn wall_clock(&self) -> Duration {
+        let begin = arch::shared_info().and_then(SharedInfo::wall_clock);
+        begin.map_or(Duration::ZERO, |begin| begin + self.now().since(Instant::from_nanos(0)))
     }
 
     /// The time-stamp counter: one count is an instruction under counted emulation.

@@ -6,7 +6,7 @@
 //! * `commands` is what the console and the kernel command line can ask for;
 //! * the rest is pure and is tested on the host: [`layout`], [`frames`], [`ports`], [`time`],
 //!   [`command_line`], [`line`](mod@line), [`dump`], [`cpu`], and with a machine to play on the
-//!   [`programs`] with their [`pattern`].
+//!   [`programs`] with their [`pattern`], the [`volumes`] of their disks and the [`files`] there.
 //!
 //! The kernel has one virtual processor, one address space and one thread. It waits in one place
 //! (`events`), panics only about its own mistakes, and aborts when it does.
@@ -19,6 +19,7 @@ extern crate alloc;
 pub mod command_line;
 pub mod cpu;
 pub mod dump;
+pub mod files;
 pub mod frames;
 pub mod layout;
 pub mod line;
@@ -28,6 +29,7 @@ pub mod programs;
 pub mod sysctl;
 pub mod time;
 pub mod timeline;
+pub mod volumes;
 
 #[cfg(target_os = "none")]
 mod arch;

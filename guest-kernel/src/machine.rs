@@ -3,15 +3,17 @@
 use alloc::string::String;
 use core::fmt;
 use core::sync::atomic::Ordering;
+use core::time::Duration;
 
 use xen::Port;
 
 use crate::cpu::CpuTimes;
 use crate::events::Channels;
+use crate::files::Access;
 use crate::grants::GrantTable;
 use crate::kernel::{Kernel, Status};
 use crate::programs::observe::Plan;
-use crate::programs::{CONNECT_PATIENCE, Machine, Program};
+use crate::programs::{CONNECT_PATIENCE, Disks, Failure, Machine, Program, filing};
 use crate::store::GuestStore;
 use crate::time::Instant;
 
@@ -30,6 +32,10 @@ impl Machine for Kernel {
 
     fn now(&self) -> Instant {
         Kernel::now(self)
+    }
+
+    fn wall_clock(&self) -> Duration {
+        Kernel::wall_clock(self)
     }
 
     fn wait(&self, until: Option<Instant>, note: &mut dyn FnMut(Port)) {
@@ -86,6 +92,19 @@ impl Kernel {
         self.mark("disks");
     }
 
+    /// Mounts what `root=` names, read-only unless `rw` is given; without it, nothing. If that
+    /// fails, it is told, and the shell goes on without.
+    pub(crate) fn mount_root(&self) {
+        let Some(spec) = self.command_line.value("root") else { return };
+        let access = match (self.command_line.has("rw"), self.command_line.has("ro")) {
+            (true, false) => Access::ReadWrite,
+            _ => Access::ReadOnly,
+        };
+        let mount = |disks: &mut Disks<Self>| filing::mount_root(self, disks, spec, access);
+        self.note(self.with_disks("root", mount));
+        self.mark("root");
+    }
+
     /// Follows what happened to the disks while nobody used them.
     pub(crate) fn look_after_disks(&self) {
         self.disks.borrow_mut().look_after(self);
@@ -106,8 +125,16 @@ impl Kernel {
 
     /// Runs a program, prints why it failed, and waits for what it left in flight.
     pub(crate) fn program(&self, name: &str, program: Program<Self>, words: &[String]) -> Status {
+        self.with_disks(name, |disks| program(self, disks, words))
+    }
+
+    fn with_disks(
+        &self,
+        name: &str,
+        action: impl FnOnce(&mut Disks<Self>) -> Result<(), Failure>,
+    ) -> Status {
         let mut disks = self.disks.borrow_mut();
-        let ended = program(self, &mut disks, words);
+        let ended = action(&mut disks);
         disks.settle(self);
         match ended {
             Ok(()) => Status::OKAY,

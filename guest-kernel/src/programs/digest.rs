@@ -1,4 +1,4 @@
-//! `sha256`: the hash of a disk, or of a part of it, in the form of `sha256sum`.
+//! `sha256`: the hash of a disk, of a part of it, or of a file, in the form of `sha256sum`.
 
 use alloc::string::String;
 use core::fmt;
@@ -8,11 +8,12 @@ use sha2::{Digest, Sha256};
 
 use super::arguments::Arguments;
 use super::stream::{Chunk, Reader, Span};
-use super::{Disks, Failure, Machine, Speed};
+use super::{Disks, Failure, Machine, Speed, filing};
 
-const USAGE: &str = "sha256 DISK [--offset=BYTES] [--size=BYTES]";
+const USAGE: &str = "sha256 FILE|DISK [--offset=BYTES] [--size=BYTES]";
 
-struct Hex<'a>(&'a [u8]);
+/// Bytes, as hashes are written.
+pub(super) struct Hex<'a>(pub(super) &'a [u8]);
 
 impl fmt::Display for Hex<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -27,6 +28,9 @@ impl fmt::Display for Hex<'_> {
 pub fn run<M: Machine>(machine: &M, disks: &mut Disks<M>, words: &[String]) -> Result<(), Failure> {
     let arguments = Arguments::parse(words, &["offset", "size"])?;
     let [name] = arguments.plain(USAGE)?;
+    if name.starts_with('/') && !name.starts_with("/dev/") {
+        return filing::digest(machine, disks, name);
+    }
     let which = disks.find(name)?;
     let first = arguments.sectors("offset")?.unwrap_or(0);
     let span = Span::on_disk(disks, which, first, arguments.sectors("size")?)?;

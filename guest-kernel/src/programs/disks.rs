@@ -18,6 +18,7 @@ use super::observe::{DiskLook, Look, Observer, Plan};
 use super::scheduler::Wanted;
 use super::{Failure, Machine};
 use crate::cpu::STEAL_WARN;
+use crate::files::Mounts;
 use crate::time::Instant;
 
 /// A guest uses at most this many disks.
@@ -52,6 +53,10 @@ pub struct Disks<M: Machine> {
     wishes: Wishes,
     read_before: bool,
     observer: Observer,
+    /// While something is half changed on a disk, Ctrl-C has to wait.
+    pub(crate) steadfast: bool,
+    /// What is mounted where.
+    pub(crate) mounts: Mounts,
 }
 
 impl<M: Machine> Disks<M> {
@@ -65,6 +70,8 @@ impl<M: Machine> Disks<M> {
             wishes: SMALL,
             read_before: false,
             observer: Observer::new(),
+            steadfast: false,
+            mounts: Mounts::new(),
         }
     }
 
@@ -109,6 +116,11 @@ impl<M: Machine> Disks<M> {
     /// Every disk, in service or not, with its name.
     pub fn all(&mut self) -> impl Iterator<Item = (DiskName, Option<&mut OneDisk<M>>)> {
         self.devices.iter_mut().map(|device| (device.name(), device.disk()))
+    }
+
+    /// Every disk, in service or not.
+    pub fn places(&self) -> impl Iterator<Item = Which> + use<M> {
+        (0..self.devices.len()).map(Which)
     }
 
     /// What the disk is called.
@@ -199,7 +211,10 @@ impl<M: Machine> Disks<M> {
             }
         }
         self.sleep(machine, until);
-        if machine.interrupted() { Err(Failure::interrupted()) } else { Ok(()) }
+        if !self.steadfast && machine.interrupted() {
+            return Err(Failure::interrupted());
+        }
+        Ok(())
     }
 
     /// Ends what a program left behind: waits for its last requests and forgets them.

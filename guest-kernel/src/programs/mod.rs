@@ -20,13 +20,14 @@ mod bench_report;
 pub mod copy;
 pub mod digest;
 mod disks;
+pub mod filing;
 pub mod histogram;
 pub mod list;
 pub mod observe;
 mod observe_report;
 pub mod scheduler;
 pub mod stamp;
-mod stream;
+pub(crate) mod stream;
 pub mod touch;
 pub mod watch;
 
@@ -54,6 +55,9 @@ pub trait Machine {
 
     /// The time.
     fn now(&self) -> Instant;
+
+    /// The time since the begin of 1970, as good as the host knows it.
+    fn wall_clock(&self) -> Duration;
 
     /// Waits until an event comes on any port, or until `until`, and tells the ports that had
     /// one. Returns at once if one came since the last call.

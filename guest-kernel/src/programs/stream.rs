@@ -197,6 +197,18 @@ impl Writer {
         }
     }
 
+    /// Waits for every write.
+    pub(crate) fn drain<M: Machine>(
+        &mut self,
+        machine: &M,
+        disks: &mut Disks<M>,
+    ) -> Result<(), Failure> {
+        while self.in_flight > 0 {
+            self.reap(machine, disks)?;
+        }
+        Ok(())
+    }
+
     /// Waits for every write and makes them durable, where the back offers that; tells whether it
     /// does.
     pub(crate) fn finish<M: Machine>(
@@ -204,9 +216,7 @@ impl Writer {
         machine: &M,
         disks: &mut Disks<M>,
     ) -> Result<bool, Failure> {
-        while self.in_flight > 0 {
-            self.reap(machine, disks)?;
-        }
+        self.drain(machine, disks)?;
         let name = disks.name(self.which);
         let disk = disks.disk(self.which)?;
         if !disk.agreed().flush() {

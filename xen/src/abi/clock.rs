@@ -6,6 +6,9 @@
 
 use core::mem::size_of;
 use core::sync::atomic::{AtomicI8, AtomicU8, AtomicU32, AtomicU64, Ordering, fence};
+use core::time::Duration;
+
+use super::SharedInfo;
 
 /// How often [`TimeInfo::sample`] looks before it gives up. Xen writes on our own processor, where
 /// one look is enough, or from another one, for some nanoseconds.
@@ -68,6 +71,26 @@ impl TimeInfo {
         fence(Ordering::Acquire);
         let after = self.version.load(Ordering::Relaxed);
         (before == after && before.is_multiple_of(2)).then_some(sample)
+    }
+}
+
+impl SharedInfo {
+    /// When system time was 0, counted from the begin of 1970; `None` after
+    /// [`TIME_INFO_TRIES_MAX`].
+    pub fn wall_clock(&self) -> Option<Duration> {
+        (0..TIME_INFO_TRIES_MAX).find_map(|_| self.try_wall_clock())
+    }
+
+    fn try_wall_clock(&self) -> Option<Duration> {
+        // Ordered as in `TimeInfo::try_sample`.
+        let before = self.wc_version.load(Ordering::Acquire);
+        let low = u64::from(self.wc_sec.load(Ordering::Relaxed));
+        let high = u64::from(self.wc_sec_hi.load(Ordering::Relaxed));
+        let nanoseconds = self.wc_nsec.load(Ordering::Relaxed).min(999_999_999);
+        fence(Ordering::Acquire);
+        let after = self.wc_version.load(Ordering::Relaxed);
+        let begin = Duration::new(high << 32 | low, nanoseconds);
+        (before == after && before.is_multiple_of(2)).then_some(begin)
     }
 }
 
