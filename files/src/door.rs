@@ -1,6 +1,8 @@
 //! What a file system needs of a volume, and that as `rsext4` wants it.
 
 use alloc::boxed::Box;
+use alloc::rc::Rc;
+use core::cell::RefCell;
 
 use rsext4::{BlockIo, DeviceCapabilities, DeviceGeometry, Ext4Error, Ext4Result, SectorId};
 
@@ -45,12 +47,12 @@ pub trait Volume {
 }
 
 /// A volume as `rsext4` wants it.
-pub(crate) struct Door<'a>(pub(crate) Box<dyn Volume + 'a>);
+pub(crate) struct Door<'a>(pub(crate) Rc<RefCell<Box<dyn Volume + 'a>>>);
 
 impl Door<'_> {
     /// Refuses a range that is not as long as its buffer or not on the volume.
     fn check(&self, sector: SectorId, count: u32, length: usize) -> Ext4Result<()> {
-        let sizes = self.0.sizes();
+        let sizes = self.0.borrow().sizes();
         let bytes = u64::from(count) * u64::from(sizes.sector_bytes);
         let end = sector.raw().checked_add(u64::from(count));
         if bytes == length as u64 && end.is_some_and(|end| end <= sizes.sectors) {
@@ -68,31 +70,31 @@ fn lost(_: Lost) -> Ext4Error {
 impl BlockIo for Door<'_> {
     fn write(&mut self, buffer: &[u8], sector: SectorId, count: u32) -> Ext4Result<()> {
         self.check(sector, count, buffer.len())?;
-        if self.0.sizes().read_only {
+        if self.0.borrow().sizes().read_only {
             return Err(Ext4Error::read_only());
         }
-        self.0.write(sector.raw(), buffer).map_err(lost)
+        self.0.borrow_mut().write(sector.raw(), buffer).map_err(lost)
     }
 
     fn read(&mut self, buffer: &mut [u8], sector: SectorId, count: u32) -> Ext4Result<()> {
         self.check(sector, count, buffer.len())?;
-        self.0.read(sector.raw(), buffer).map_err(lost)
+        self.0.borrow_mut().read(sector.raw(), buffer).map_err(lost)
     }
 
     fn geometry(&self) -> DeviceGeometry {
-        let sizes = self.0.sizes();
+        let sizes = self.0.borrow().sizes();
         DeviceGeometry::new(sizes.sector_bytes, sizes.sectors)
     }
 
     fn capabilities(&self) -> DeviceCapabilities {
         DeviceCapabilities {
-            read_only: self.0.sizes().read_only,
+            read_only: self.0.borrow().sizes().read_only,
             flush: true,
             ..DeviceCapabilities::default()
         }
     }
 
     fn flush(&mut self) -> Ext4Result<()> {
-        self.0.flush().map_err(lost)
+        self.0.borrow_mut().flush().map_err(lost)
     }
 }

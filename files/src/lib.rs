@@ -11,8 +11,10 @@
 extern crate alloc;
 
 use alloc::boxed::Box;
+use alloc::rc::Rc;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
+use core::cell::RefCell;
 use core::time::Duration;
 
 use rsext4::{
@@ -23,6 +25,7 @@ use rsext4::{
 
 mod door;
 mod error;
+mod raw;
 
 use door::Door;
 pub use door::{Lost, Sizes, Volume};
@@ -110,6 +113,7 @@ impl Clock for OpenedAt {
 /// like after a crash, and is mended from its journal, if it has one, when it is opened again.
 pub struct FileSystem<'a> {
     core: Ext4<Door<'a>, MountedServices<(), NoopObserver>>,
+    volume: Rc<RefCell<Box<dyn Volume + 'a>>>,
 }
 
 impl<'a> FileSystem<'a> {
@@ -135,7 +139,8 @@ impl<'a> FileSystem<'a> {
         let seconds = i64::try_from(now.as_secs()).unwrap_or(i64::MAX);
         let clock = OpenedAt(Ext4Timestamp::new(seconds, now.subsec_nanos()));
         let services = MountServices::new(clock, (), NoopObserver);
-        Ok(Self { core: Ext4::mount(Door(volume), services, options)? })
+        let volume = Rc::new(RefCell::new(volume));
+        Ok(Self { core: Ext4::mount(Door(volume.clone()), services, options)?, volume })
     }
 
     /// Brings everything to the disk and marks the file system as unmounted cleanly.
@@ -254,6 +259,11 @@ impl<'a> FileSystem<'a> {
     }
 
     fn target(&mut self, link: Node) -> Ext4Result<String> {
+        let high = raw::size_high(&mut **self.volume.borrow_mut(), link.number.raw());
+        let high = high.map_err(|Lost| Ext4Error::io())?;
+        if link.size_bytes > TARGET_BYTES_MAX as u64 || high != Some(0) {
+            return Err(Ext4Error::corrupted().with_operation("link"));
+        }
         let mut bytes = [0; TARGET_BYTES_MAX];
         let length = self.core.read_inode(link.number, 0, &mut bytes)?;
         let text = core::str::from_utf8(&bytes[..length]);
