@@ -3,11 +3,11 @@
 //!
 //! A write is in the cache before it is on its way, so what was written is what is read. Before
 //! anything is read from the disk all writes are done, because a back may take requests in any
-//! order; a flush waits for all and then makes them durable. An error stays: everything after it
+//! order; for the same reason no two writes of one block are on their way. A flush waits for all and then makes them durable. An error stays: everything after it
 //! fails too, so that the file system's journal never goes on over a hole.
 
 use alloc::boxed::Box;
-use alloc::collections::{BTreeMap, VecDeque};
+use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
 use alloc::vec;
 use core::cell::RefCell;
 
@@ -85,6 +85,8 @@ pub(super) struct Device<'s, 'a, M: Machine> {
     sizes: Sizes,
     durable: bool,
     writer: Writer,
+    /// Blocks with writes on their way.
+    writing: BTreeSet<u64>,
     cache: Cache,
 }
 
@@ -103,7 +105,8 @@ impl<'s, 'a, M: Machine> Device<'s, 'a, M> {
         let limit = usize::try_from(limit).unwrap_or(16);
         let cache = Cache { blocks: BTreeMap::new(), order: VecDeque::new(), limit };
         let writer = Writer::new(volume.which);
-        Ok(Self { shared, volume, sizes, durable, writer, cache })
+        let writing = BTreeSet::new();
+        Ok(Self { shared, volume, sizes, durable, writer, writing, cache })
     }
 
     /// A place in sectors of 512 bytes.
@@ -113,6 +116,7 @@ impl<'s, 'a, M: Machine> Device<'s, 'a, M> {
 
     /// Waits for the writes on their way.
     fn drain(&mut self) -> Result<(), Lost> {
+        self.writing.clear();
         let disks = &mut *self.shared.disks.borrow_mut();
         let done = self.writer.drain(self.shared.machine, disks);
         done.map_err(|failure| self.shared.note(failure))
@@ -164,6 +168,12 @@ impl<M: Machine> files::Volume for Device<'_, '_, M> {
     fn write(&mut self, sector: u64, buffer: &[u8]) -> Result<(), Lost> {
         let first = self.sector(sector);
         self.shared.check()?;
+        let end = first + (buffer.len() / 512) as u64;
+        let blocks = first / BLOCK_SECTORS..end.div_ceil(BLOCK_SECTORS);
+        if blocks.clone().any(|block| self.writing.contains(&block)) {
+            self.drain()?;
+        }
+        self.writing.extend(blocks);
         self.update(first, buffer);
         let disks = &mut *self.shared.disks.borrow_mut();
         let mut sector = self.volume.first + first;

@@ -17,6 +17,8 @@ use crate::programs::{Disks, Failure, Machine};
 
 mod device;
 mod mounts;
+#[cfg(test)]
+mod tests;
 
 use device::{Device, Shared};
 pub use mounts::{MOUNTS_MAX, Mount, Mounts, clean};
