@@ -1,5 +1,6 @@
 //! What is done to images of `mke2fs`, as `e2fsck` sees it afterwards, and what happens with images
 //! that somebody damaged.
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on ends here")]
 
 use std::fs;
 use std::path::PathBuf;
