@@ -168,6 +168,10 @@ struct GuestOptions {
     /// The guest's kernel
     #[arg(long, value_enum, default_value_t = Kernel::Pvblk)]
     guest: Kernel,
+    /// Boot by pygrub from a disk of the guest's own (xvda, label /), whose menu.lst names our kernel
+    /// and has the kernel command line
+    #[arg(long)]
+    pygrub: bool,
     /// The guest's name
     #[arg(long, default_value = "guest")]
     name: String,
@@ -192,6 +196,7 @@ impl GuestOptions {
             memory_mib: self.memory,
             backend: self.backend,
             kernel: self.guest,
+            pygrub: self.pygrub,
             name: self.name,
             fio: self.fio,
             icount: self.icount,

@@ -36,8 +36,8 @@ pub enum Backend {
 pub struct Guest {
     /// Its name.
     pub name: String,
-    /// Its kernel.
-    pub kernel: String,
+    /// Its kernel; nothing if pygrub takes it, with its command line, from the first disk.
+    pub kernel: Option<String>,
     /// Its initramfs.
     pub ramdisk: Option<String>,
     /// The kernel's command line, at most [`COMMAND_LINE_MAX`] bytes.
@@ -55,7 +55,7 @@ impl Guest {
     pub fn pvblk(name: &str, command_line: &str) -> Self {
         Self {
             name: name.into(),
-            kernel: format!("{DOM0_FOLDER}/pvblk"),
+            kernel: Some(format!("{DOM0_FOLDER}/pvblk")),
             ramdisk: None,
             command_line: command_line.into(),
             memory_mib: 32,
@@ -64,10 +64,16 @@ impl Guest {
         }
     }
 
+    /// A guest whose own first disk says what it boots, by its `/boot/grub/menu.lst`. The lab must
+    /// bring pygrub ([`crate::lab::LabConfig::pygrub`]).
+    pub fn from_its_disk(name: &str) -> Self {
+        Self { kernel: None, ..Self::pvblk(name, "") }
+    }
+
     /// A Linux guest that runs the job given to [`Lab::linux_job`].
     pub fn linux(name: &str) -> Self {
         Self {
-            kernel: format!("{DOM0_FOLDER}/vmlinux"),
+            kernel: Some(format!("{DOM0_FOLDER}/vmlinux")),
             ramdisk: Some(format!("/tmp/{name}.cpio")),
             // fio and its libraries are held twice while they are unpacked.
             memory_mib: 448,
@@ -94,10 +100,22 @@ impl Guest {
         Err(LabError::Usage(format!("a kernel command line of {length} bytes, at most {max} fit")))
     }
 
+    /// What xl is told of a disk; nothing for ours, which xl 4.17 cannot plug in.
+    fn xl_disk(&self, (backend, spec): &(Backend, String)) -> Option<String> {
+        match backend {
+            Backend::Pvblk => None,
+            // A disk with a script of its own would be attached to Dom0 for pygrub; without one
+            // pygrub reads the device itself, and Xen's script `block` attaches it.
+            Backend::Blkback if self.kernel.is_none() => Some(xl_string(spec)),
+            Backend::Blkback => Some(xl_string(&format!("script=block-raw,{spec}"))),
+            Backend::Qdisk => Some(xl_string(&format!("backendtype=qdisk,{spec}"))),
+        }
+    }
+
     /// The configuration file for xl. Shut down or crashed guests are kept, so that no console line
     /// is lost; [`Lab::destroy`] takes them away.
     pub fn config(&self) -> String {
-        let disks: Vec<String> = self.disks.iter().filter_map(xl_disk).collect();
+        let disks: Vec<String> = self.disks.iter().filter_map(|disk| self.xl_disk(disk)).collect();
         let mut command_line = self.command_line.clone();
         if self.ramdisk.is_some() {
             command_line.push_str(&format!(" disks={}", self.disks.len()));
@@ -105,8 +123,6 @@ impl Guest {
         let mut lines = vec![
             "type=\"pv\"".to_owned(),
             format!("name={}", xl_string(&self.name)),
-            format!("kernel={}", xl_string(&self.kernel)),
-            format!("extra={}", xl_string(&command_line)),
             format!("memory={}", self.memory_mib),
             format!("vcpus={}", self.vcpus),
             // Dom0 has the first CPU for itself.
@@ -116,17 +132,18 @@ impl Guest {
             "on_crash=\"preserve\"".to_owned(),
             format!("disk=[{}]", disks.join(",")),
         ];
+        match &self.kernel {
+            Some(kernel) => {
+                lines.push(format!("kernel={}", xl_string(kernel)));
+                lines.push(format!("extra={}", xl_string(&command_line)));
+            }
+            None => {
+                lines.push("bootloader=\"pygrub\"".to_owned());
+                lines.push("bootloader_args=[\"-q\"]".to_owned());
+            }
+        }
         lines.extend(self.ramdisk.iter().map(|path| format!("ramdisk={}", xl_string(path))));
         lines.join("\n") + "\n"
-    }
-}
-
-/// What xl is told of a disk; nothing for ours, which xl 4.17 cannot plug in.
-fn xl_disk((backend, spec): &(Backend, String)) -> Option<String> {
-    match backend {
-        Backend::Pvblk => None,
-        Backend::Blkback => Some(xl_string(&format!("script=block-raw,{spec}"))),
-        Backend::Qdisk => Some(xl_string(&format!("backendtype=qdisk,{spec}"))),
     }
 }
 
@@ -163,6 +180,12 @@ impl Lab {
     /// Creates a guest with its disks, paused.
     pub fn create_paused(&self, guest: &Guest) -> Result<()> {
         guest.check()?;
+        // xl runs pygrub on disks that it knows; ours it does not, so pygrub runs ahead of it.
+        let loaded = match (&guest.kernel, guest.disks.first()) {
+            (None, Some((Backend::Pvblk, spec))) => Some(self.pygrub(guest, spec)?),
+            _ => None,
+        };
+        let guest = loaded.as_ref().unwrap_or(guest);
         let Guest { name, .. } = guest;
         self.forget(name);
         self.put_bytes(guest.config().as_bytes(), &format!("/tmp/{name}.cfg"))?;
@@ -174,6 +197,24 @@ impl Lab {
             self.attach(name, spec)?;
         }
         Ok(())
+    }
+
+    /// The guest with the kernel and the command line that pygrub takes from its disk.
+    fn pygrub(&self, guest: &Guest, spec: &str) -> Result<Guest> {
+        let target = spec.rsplit_once("target=").map_or(spec, |(_, target)| target);
+        let folder = format!("/tmp/{}.boot", guest.name);
+        let text = self
+            .dom0(&format!(
+                "mkdir -p {folder} && TERM=vt100 pygrub -q --output-format=simple \
+                 --output-directory={folder} {target}"
+            ))?
+            .ok()?;
+        let value = |key: &str| text.lines().find_map(|line| line.strip_prefix(key));
+        let Some(kernel) = value("kernel ") else {
+            return Err(LabError::Failed(format!("pygrub found no kernel in {target}:\n{text}")));
+        };
+        let command_line = value("args ").unwrap_or_default().trim().to_owned();
+        Ok(Guest { kernel: Some(kernel.trim().to_owned()), command_line, ..guest.clone() })
     }
 
     /// Attaches a disk of our blkback to a guest.

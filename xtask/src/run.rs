@@ -14,7 +14,7 @@ use crate::lab::{self, DOM0_FOLDER, Lab, LabConfig};
 use crate::progress::Progress;
 use crate::qemu::HostDisk;
 use crate::shell::{self, Left};
-use crate::{build, setup};
+use crate::{bootdisk, build, setup};
 
 /// Which kernel a guest runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -36,6 +36,8 @@ pub struct Run {
     pub backend: Backend,
     /// Its kernel.
     pub kernel: Kernel,
+    /// Put the kernel and its command line into a disk of the guest's own, and boot from there.
+    pub pygrub: bool,
     /// Its name.
     pub name: String,
     /// Bring fio to a Linux guest.
@@ -54,6 +56,9 @@ pub struct Run {
 struct Plan {
     config: LabConfig,
     names: Vec<String>,
+    /// All disks, with the one that the guest boots from.
+    disks: Vec<DiskSpec>,
+    boot_disk: Option<PathBuf>,
     _scratch: Vec<ScratchFile>,
 }
 
@@ -91,6 +96,9 @@ fn with_guest(
     let mut plan = plan(run)?;
     setup::ensure(host)?;
     plan.config.files = programs(run, host)?;
+    if let Some(disk) = &plan.boot_disk {
+        bootdisk::fill(host, disk, &build::guest_kernel(host)?, &guest::command_line(&run.words))?;
+    }
     build::agent(host)?;
     progress.phase("built");
     let lab = Lab::boot_with(&plan.config, progress)?;
@@ -114,7 +122,7 @@ pub fn dry_run(run: &Run) -> Result<String> {
 }
 
 fn prepare_guest(run: &Run, plan: &Plan, lab: &Lab) -> Result<()> {
-    let guest = guest(run, &plan.names)?;
+    let guest = guest(run, &plan.disks, &plan.names)?;
     if run.backend == Backend::Pvblk {
         lab.start_blkback()?;
     }
@@ -124,13 +132,14 @@ fn prepare_guest(run: &Run, plan: &Plan, lab: &Lab) -> Result<()> {
     lab.create_paused(&guest)
 }
 
-fn guest(run: &Run, names: &[String]) -> Result<Guest> {
+fn guest(run: &Run, disks: &[DiskSpec], names: &[String]) -> Result<Guest> {
     let mut guest = match run.kernel {
+        _ if run.pygrub => Guest::from_its_disk(&run.name),
         Kernel::Pvblk => Guest::pvblk(&run.name, &guest::command_line(&run.words)),
         Kernel::Linux => Guest::linux(&run.name),
     };
     guest.memory_mib = run.memory_mib.unwrap_or(guest.memory_mib);
-    for (place, (disk, name)) in run.disks.iter().zip(names).enumerate() {
+    for (place, (disk, name)) in disks.iter().zip(names).enumerate() {
         guest = guest.disk(run.backend, &disk::dom0_device(place), name, disk.read_only);
     }
     Ok(guest)
@@ -139,7 +148,7 @@ fn guest(run: &Run, names: &[String]) -> Result<Guest> {
 /// The programs that Dom0 needs for this run, built.
 fn programs(run: &Run, host: Host) -> Result<Vec<(PathBuf, String)>> {
     let mut files = Vec::new();
-    if run.kernel == Kernel::Pvblk {
+    if run.kernel == Kernel::Pvblk && !run.pygrub {
         files.push((build::guest_kernel(host)?, format!("{DOM0_FOLDER}/pvblk")));
     }
     if run.backend == Backend::Pvblk {
@@ -150,14 +159,26 @@ fn programs(run: &Run, host: Host) -> Result<Vec<(PathBuf, String)>> {
 
 fn plan(run: &Run) -> Result<Plan> {
     check_name(&run.name)?;
-    let names = disk::name_disks(&run.disks).map_err(LabError::Usage)?;
-    guest(run, &names)?.check()?;
+    if run.pygrub && (run.kernel == Kernel::Linux || run.backend == Backend::Qdisk) {
+        let why = "--pygrub boots our kernel, from a disk of backend pvblk or blkback";
+        return Err(LabError::Usage(why.into()));
+    }
+    let mut scratch = Vec::new();
+    let mut all = run.disks.clone();
+    if run.pygrub {
+        let file = ScratchFile::new(bootdisk::BYTES)?;
+        let contents = Contents::File(file.path.clone());
+        all.insert(0, DiskSpec { contents, vdev: None, read_only: false });
+        scratch.push(file);
+    }
+    let boot_disk = scratch.first().map(|file| file.path.clone());
+    let names = disk::name_disks(&all).map_err(LabError::Usage)?;
+    guest(run, &all, &names)?.check()?;
     if run.kernel == Kernel::Linux {
         guest::linux_script(&run.words)?;
     }
-    let mut scratch = Vec::new();
     let mut disks = Vec::new();
-    for spec in &run.disks {
+    for spec in &all {
         let path = match &spec.contents {
             Contents::File(path) => checked(path, spec.read_only)?,
             Contents::Scratch(bytes) => {
@@ -175,12 +196,13 @@ fn plan(run: &Run) -> Result<Plan> {
         linux_guest: linux,
         fio: linux && run.fio,
         qdisk: run.backend == Backend::Qdisk,
+        pygrub: run.pygrub,
         icount: run.icount,
         name: "run".into(),
         verbose: run.verbose,
         ..LabConfig::default()
     };
-    Ok(Plan { config, names, _scratch: scratch })
+    Ok(Plan { config, names, disks: all, boot_disk, _scratch: scratch })
 }
 
 /// Refuses a name that xl or a path in Dom0 would misread.

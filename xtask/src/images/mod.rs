@@ -5,6 +5,7 @@
 //! changed recipe makes new ones and an unchanged one costs nothing.
 
 mod kernel;
+mod python;
 mod root;
 
 use std::fs;
@@ -21,10 +22,11 @@ pub struct Images {
 }
 
 /// The sources that decide what is in the images.
-const RECIPE: [&str; 6] = [
+const RECIPE: [&str; 7] = [
     include_str!("mod.rs"),
     include_str!("kernel.rs"),
     include_str!("root.rs"),
+    include_str!("python.rs"),
     include_str!("../cpio.rs"),
     include_str!("../../guest/init.dom0"),
     include_str!("../../guest/init.linux"),
@@ -59,6 +61,11 @@ impl Images {
     /// fio and its libraries, to be joined to [`Images::linux_root`] or unpacked in Dom0.
     pub fn fio(&self) -> PathBuf {
         self.folder.join("fio.cpio")
+    }
+
+    /// pygrub and the Python that it needs, to be unpacked over Dom0's root.
+    pub fn pygrub(&self) -> PathBuf {
+        self.folder.join("pygrub.cpio")
     }
 
     /// QEMU as Dom0's block backend (qdisk), to be unpacked over Dom0's root.

@@ -6,6 +6,7 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use crate::cpio::Tree;
 use crate::error::{Context, LabError, Result};
@@ -60,7 +61,7 @@ const LINUX_MODULES: [&str; 8] = [
     "xen-gntalloc",
 ];
 
-/// Writes all four archives.
+/// Writes all five archives.
 pub(super) fn all(host: Host, pool: &Pool, images: &Images) -> Result<()> {
     let maker = Maker { host, pool, xen: pool.xen()? };
     let dom0 = maker.dom0()?;
@@ -68,6 +69,7 @@ pub(super) fn all(host: Host, pool: &Pool, images: &Images) -> Result<()> {
     // The fio overlay goes over either root, so it leaves out only what both have.
     let fio = maker.fio()?.without(&linux);
     write(&images.qemu(), &maker.qemu()?.without(&dom0))?;
+    write(&images.pygrub(), &maker.pygrub()?.without(&dom0))?;
     write(&images.fio(), &fio)?;
     write(&images.dom0_root(), &dom0)?;
     write(&images.linux_root(), &linux)
@@ -77,9 +79,9 @@ fn write(path: &Path, tree: &Tree) -> Result<()> {
     fs::write(path, tree.archive()).context(|| format!("writing {}", path.display()))
 }
 
-struct Maker<'a> {
-    host: Host,
-    pool: &'a Pool,
+pub(super) struct Maker<'a> {
+    pub(super) host: Host,
+    pub(super) pool: &'a Pool,
     xen: PathBuf,
 }
 
@@ -183,11 +185,11 @@ impl Maker<'_> {
         Ok(())
     }
 
-    fn xen_name(&self) -> &str {
+    pub(super) fn xen_name(&self) -> &str {
         self.xen.file_name().and_then(|name| name.to_str()).unwrap_or("xen")
     }
 
-    fn read(&self, path: &str) -> Result<Vec<u8>> {
+    pub(super) fn read(&self, path: &str) -> Result<Vec<u8>> {
         let path = self.pool.root.join(path);
         fs::read(&path).context(|| format!("reading {}", path.display()))
     }
@@ -198,19 +200,10 @@ impl Maker<'_> {
     }
 
     /// Adds a program, the libraries that it loads and their loader.
-    fn program(&self, tree: &mut Tree, path: &str) -> Result<()> {
+    pub(super) fn program(&self, tree: &mut Tree, path: &str) -> Result<()> {
         tree.program(path, self.read(path)?);
-        let folders = [
-            self.pool.root.join("lib/x86_64-linux-gnu"),
-            self.pool.root.join(LIBRARIES),
-            // A private folder that fio's libraries name by its installed path.
-            self.pool.root.join(LIBRARIES).join("ceph"),
-            self.xen.join("lib/x86_64-linux-gnu"),
-        ];
-        let search = folders.map(|folder| folder.display().to_string()).join(":");
-        let mut loader =
-            host::tool_at(&self.pool.root.join("lib/x86_64-linux-gnu/ld-linux-x86-64.so.2"));
-        loader.args(["--library-path", &search, "--list"]).arg(self.pool.root.join(path));
+        let mut loader = self.loader();
+        loader.arg("--list").arg(self.pool.root.join(path));
         let list = self.host.output(&mut loader)?;
         for library in needed(&String::from_utf8_lossy(&list)) {
             self.library(tree, path, Path::new(&library))?;
@@ -221,6 +214,29 @@ impl Maker<'_> {
             tree.program(LOADER, self.read("lib/x86_64-linux-gnu/ld-linux-x86-64.so.2")?);
         }
         Ok(())
+    }
+
+    /// The packages' own dynamic loader, told where their libraries are.
+    fn loader(&self) -> Command {
+        let folders = [
+            self.pool.root.join("lib/x86_64-linux-gnu"),
+            self.pool.root.join(LIBRARIES),
+            // A private folder that fio's libraries name by its installed path.
+            self.pool.root.join(LIBRARIES).join("ceph"),
+            self.xen.join("lib/x86_64-linux-gnu"),
+        ];
+        let search = folders.map(|folder| folder.display().to_string()).join(":");
+        let mut loader =
+            host::tool_at(&self.pool.root.join("lib/x86_64-linux-gnu/ld-linux-x86-64.so.2"));
+        loader.args(["--library-path", &search]);
+        loader
+    }
+
+    /// A program of the packages, to be run on this machine with their libraries.
+    pub(super) fn runner(&self, path: &str) -> Command {
+        let mut loader = self.loader();
+        loader.arg(self.pool.root.join(path));
+        loader
     }
 
     fn library(&self, tree: &mut Tree, program: &str, library: &Path) -> Result<()> {

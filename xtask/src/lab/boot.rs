@@ -90,6 +90,9 @@ pub(super) fn root(config: &LabConfig, images: &Images, agent: &Path) -> Result<
     if config.qdisk {
         root.extend_from_slice(&read(&images.qemu())?);
     }
+    if config.pygrub {
+        root.extend_from_slice(&read(&images.pygrub())?);
+    }
     root.extend_from_slice(&more.archive());
     Ok(root)
 }

@@ -48,6 +48,8 @@ pub struct LabConfig {
     pub fio: bool,
     /// Bring QEMU's block backend to Dom0.
     pub qdisk: bool,
+    /// Bring pygrub to Dom0.
+    pub pygrub: bool,
     /// Count time by instructions: 2^N ns each (see [`crate::qemu::Machine::icount`]).
     pub icount: Option<u8>,
     /// Added to Dom0's kernel command line.
@@ -70,6 +72,7 @@ impl Default for LabConfig {
             linux_guest: false,
             fio: false,
             qdisk: false,
+            pygrub: false,
             icount: None,
             dom0_arguments: String::new(),
             boot_timeout: Duration::from_secs(240),
