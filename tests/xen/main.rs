@@ -9,6 +9,7 @@
 mod bad_input;
 mod elevators;
 mod ends;
+mod files;
 mod guests;
 mod isolation;
 mod linux;
@@ -33,6 +34,7 @@ fn stories(counted: bool) -> Vec<(Story, bool)> {
         linux::STORIES,
         guests::STORIES,
         elevators::STORIES,
+        files::STORIES,
         isolation::STORIES,
         share::STORIES,
         ends::STORIES,
