@@ -53,6 +53,7 @@ pub(crate) fn boot(start: Start) -> ! {
         user_ns: AtomicU64::new(0),
         wait_ns: AtomicU64::new(0),
         disks,
+        modules: RefCell::default(),
     };
     kernel.mark("ready");
     println!("pvblk {}: {}", env!("CARGO_PKG_VERSION"), kernel.memory());

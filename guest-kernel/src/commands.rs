@@ -8,6 +8,7 @@ use xen::Grants;
 use xen::abi::ShutdownReason;
 
 use crate::command_line::{commands, words};
+use crate::insmod;
 use crate::kernel::{Kernel, Status};
 use crate::line::Input;
 use crate::programs::observe::Plan;
@@ -129,6 +130,9 @@ pub const COMMANDS: &[Command] = &[
     Command { name: "df", arguments: "", about: "tells how full file systems are", run: df },
     Command { name: "sync", arguments: "", about: "makes all writes durable", run: sync },
     Command { name: "sleep", arguments: "MS", about: "waits for milliseconds", run: sleep },
+    Command { name: "insmod", arguments: "FILE", about: "loads a kernel module", run: insmod },
+    Command { name: "rmmod", arguments: "NAME", about: "takes a module away", run: rmmod },
+    Command { name: "lsmod", arguments: "", about: "lists the modules", run: lsmod },
     Command { name: "selfcheck", arguments: "", about: "checks the kernel itself", run: check },
     Command { name: "poweroff", arguments: "", about: "ends the guest", run: poweroff },
     Command { name: "reboot", arguments: "", about: "restarts the guest", run: reboot },
@@ -212,16 +216,22 @@ fn run_words(kernel: &Kernel, words: &[String]) -> Status {
     let Some((name, arguments)) = words.split_first() else { return Status::OKAY };
     match COMMANDS.iter().find(|command| command.name == name.as_str()) {
         Some(command) => (command.run)(kernel, arguments),
-        None => {
+        None => insmod::run(kernel, name, arguments).unwrap_or_else(|| {
             println!("pvblk: no command {name:?}: try help");
             Status::NO_COMMAND
-        }
+        }),
     }
 }
 
-fn help(_: &Kernel, _: &[String]) -> Status {
+fn help(kernel: &Kernel, _: &[String]) -> Status {
+    let line = |name: &str, arguments: &str, about: &str| {
+        println!("{name:<10} {arguments:<19} {about}");
+    };
     for command in COMMANDS {
-        println!("{:<10} {:<19} {}", command.name, command.arguments, command.about);
+        line(command.name, command.arguments, command.about);
+    }
+    for command in kernel.modules.borrow().commands() {
+        line(&command.name, &command.arguments, &command.about);
     }
     Status::OKAY
 }
@@ -344,6 +354,18 @@ fn uptime(kernel: &Kernel, _: &[String]) -> Status {
     let [us, sy, id, wa, st] = parts.map(seconds);
     println!("up {total} s: {us} us, {sy} sy, {id} id, {wa} wa, {st} st");
     Status::OKAY
+}
+
+fn insmod(kernel: &Kernel, words: &[String]) -> Status {
+    kernel.program("insmod", insmod::insmod, words)
+}
+
+fn rmmod(kernel: &Kernel, words: &[String]) -> Status {
+    kernel.program("rmmod", insmod::rmmod, words)
+}
+
+fn lsmod(kernel: &Kernel, words: &[String]) -> Status {
+    kernel.program("lsmod", insmod::lsmod, words)
 }
 
 fn check(kernel: &Kernel, _: &[String]) -> Status {

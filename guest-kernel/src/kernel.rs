@@ -13,6 +13,7 @@ use crate::console::{self, Keyboard};
 use crate::cpu::CpuTimes;
 use crate::events::{Channels, Woken};
 use crate::grants::GrantTable;
+use crate::insmod::Modules;
 use crate::programs::Disks;
 use crate::store::GuestStore;
 use crate::time::{Instant, Monotonic};
@@ -87,6 +88,7 @@ pub struct Kernel {
     pub(crate) wait_ns: AtomicU64,
     /// Borrowed by one program at a time.
     pub(crate) disks: RefCell<Disks<Self>>,
+    pub(crate) modules: RefCell<Modules>,
 }
 
 impl Kernel {

@@ -6,7 +6,8 @@
 //! * `commands` is what the console and the kernel command line can ask for;
 //! * the rest is pure and is tested on the host: [`layout`], [`frames`], [`ports`], [`time`],
 //!   [`command_line`], [`line`](mod@line), [`dump`], [`cpu`], and with a machine to play on the
-//!   [`programs`] with their [`pattern`], the [`volumes`] of their disks and the [`files`] there.
+//!   [`programs`] with their [`pattern`], the [`volumes`] of their disks and the [`files`] there;
+//!   and what is in the file of one of the [`modules`].
 //!
 //! The kernel has one virtual processor, one address space and one thread. It waits in one place
 //! (`events`), panics only about its own mistakes, and aborts when it does.
@@ -23,6 +24,7 @@ pub mod files;
 pub mod frames;
 pub mod layout;
 pub mod line;
+pub mod modules;
 pub mod pattern;
 pub mod ports;
 pub mod programs;
@@ -46,6 +48,8 @@ mod crash;
 pub mod events;
 #[cfg(target_os = "none")]
 pub mod grants;
+#[cfg(target_os = "none")]
+mod insmod;
 #[cfg(target_os = "none")]
 pub mod kernel;
 #[cfg(target_os = "none")]

@@ -13,6 +13,7 @@ mod files;
 mod guests;
 mod isolation;
 mod linux;
+mod modules;
 mod scene;
 mod share;
 
@@ -35,6 +36,7 @@ fn stories(counted: bool) -> Vec<(Story, bool)> {
         guests::STORIES,
         elevators::STORIES,
         files::STORIES,
+        modules::STORIES,
         isolation::STORIES,
         share::STORIES,
         ends::STORIES,

@@ -3,9 +3,10 @@
 //! Programs for Dom0 are linked statically, so that they do not depend on which C library Dom0 has,
 //! and have their own folder below `target`: other flags must not rebuild everything else.
 
+use std::fs;
 use std::path::PathBuf;
 
-use crate::error::Result;
+use crate::error::{Context, Result};
 use crate::host::{self, Host};
 use crate::setup::{DOM0_TARGET, KERNEL_TARGET};
 
@@ -27,6 +28,26 @@ pub fn guest_kernel(host: Host) -> Result<PathBuf> {
     cargo.arg("--target-dir").arg(host::target());
     host.run(&mut cargo)?;
     Ok(host::target().join(KERNEL_TARGET).join("release/pvblk"))
+}
+
+/// The names of the kernel modules, folders of `modules/`.
+pub const MODULES: [&str; 1] = ["sstf"];
+
+/// Builds a kernel module; gives its path.
+///
+/// One relocatable object: whole-program optimization puts into it what it needs of the libraries,
+/// and what is left undefined is the kernel's.
+pub fn module(host: Host, name: &str) -> Result<PathBuf> {
+    let folder = host::target().join("modules");
+    fs::create_dir_all(&folder).context(|| format!("making {}", folder.display()))?;
+    let path = folder.join(format!("{name}.ko"));
+    let mut cargo = host::cargo();
+    cargo.args(["rustc", "-p", name, "--profile", "module", "--target", KERNEL_TARGET]);
+    cargo.args(["--crate-type", "staticlib", "--target-dir"]).arg(host::target());
+    cargo.args(["--", "-C", "relocation-model=static", "-C", "force-unwind-tables=no"]);
+    cargo.arg(format!("--emit=obj={}", path.display()));
+    host.run(&mut cargo)?;
+    Ok(path)
 }
 
 fn dom0_program(host: Host, arguments: &[&str]) -> Result<PathBuf> {

@@ -39,7 +39,7 @@ pub(crate) enum Task {
     Setup(SetupTask),
     /// Do the main job and check it: real disk, real Xen, figures
     Demo(DemoTask),
-    /// Build the guest kernel, and blkback for Dom0
+    /// Build the guest kernel, its modules, and blkback for Dom0
     Build(BuildTask),
     /// Boot the lab with one guest and return the guest's exit status
     Run(RunTask),
@@ -101,6 +101,9 @@ impl BuildTask {
         let host = self.common.host();
         setup::ensure(host)?;
         println!("{}", build::guest_kernel(host)?.display());
+        for name in build::MODULES {
+            println!("{}", build::module(host, name)?.display());
+        }
         println!("{}", build::blkback(host)?.display());
         Ok(0)
     }

@@ -90,10 +90,12 @@ fn gates() -> Vec<Gate> {
     };
     let strict = ["--", "-D", "warnings"];
     let kernel = ["clippy", "-p", "guest-kernel", "--bins", "--target", KERNEL_TARGET];
+    let modules = ["clippy", "-p", "sstf", "--lib", "--target", KERNEL_TARGET];
     vec![
         command("fmt", &["fmt", "--all", "--check"]),
         command("clippy", &[&["clippy", "--all-targets"][..], &strict].concat()),
         command("clippy-kernel", &[&kernel[..], &strict].concat()),
+        command("clippy-modules", &[&modules[..], &strict].concat()),
         Gate { name: "doc", check: Check::Command(doc()) },
         command("test", &["test", "--no-fail-fast"]),
         command("test-kernel", &["test", "-p", "guest-kernel", "--lib"]),

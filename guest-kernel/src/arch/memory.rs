@@ -308,6 +308,11 @@ pub(super) fn with_memory<T>(work: impl FnOnce(&mut Memory) -> T) -> Option<T> {
     Some(work(&mut MEMORY.get()?.lock()))
 }
 
+/// Frees frames that `take_frames` gave; they are mapped as data again, and nobody uses them.
+pub(super) fn give_frames(frames: Range<u64>) {
+    with_memory(|memory| memory.frames.give(frames));
+}
+
 /// Tells how much memory there is; all zeros before there is any.
 pub(crate) fn memory_figures() -> MemoryFigures {
     let figures = with_memory(|memory| MemoryFigures {
@@ -392,8 +397,6 @@ impl Deref for OwnedPage {
 
 impl Drop for OwnedPage {
     fn drop(&mut self) {
-        if let Some(memory) = MEMORY.get() {
-            memory.lock().frames.give(self.frame.0..self.frame.0 + 1);
-        }
+        give_frames(self.frame.0..self.frame.0 + 1);
     }
 }

@@ -18,6 +18,7 @@ mod grant_frames;
 mod heap;
 mod hypercall;
 mod memory;
+mod module;
 mod paging;
 mod probe;
 mod runstate;
@@ -34,6 +35,7 @@ pub(crate) use hypercall::{
 };
 pub use memory::OwnedPage;
 pub(crate) use memory::{MemoryError, memory_figures, own_page, regions};
+pub(crate) use module::{ModuleCode, ModulePages, export};
 pub(crate) use probe::{check_rights, fault};
 pub(crate) use runstate::runstate;
 pub(crate) use shared::{block, shared_info};
