@@ -54,6 +54,7 @@ pub(crate) fn boot(start: Start) -> ! {
         wait_ns: AtomicU64::new(0),
         disks,
         modules: RefCell::default(),
+        swap: RefCell::new(None),
     };
     kernel.mark("ready");
     println!("pvblk {}: {}", env!("CARGO_PKG_VERSION"), kernel.memory());

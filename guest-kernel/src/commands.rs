@@ -13,6 +13,7 @@ use crate::kernel::{Kernel, Status};
 use crate::line::Input;
 use crate::programs::observe::Plan;
 use crate::time::Instant;
+use crate::user::swap;
 use crate::{memory, println, programs, selfcheck, tunables};
 
 /// A command. It prints its own errors, one line each, and tells how it went.
@@ -129,6 +130,12 @@ pub const COMMANDS: &[Command] = &[
     Command { name: "mkdir", arguments: "PATH…", about: "makes folders", run: mkdir },
     Command { name: "df", arguments: "", about: "tells how full file systems are", run: df },
     Command { name: "sync", arguments: "", about: "makes all writes durable", run: sync },
+        name: "swapon",
+        arguments: "-s|LABEL=…|/dev/DISK",
+        about: "takes a swap area into use, or lists it; UUID=",
+        run: swapon,
+    },
+    Command { name: "swapoff", arguments: "", about: "takes it out of use", run: swapoff },
     Command { name: "sleep", arguments: "MS", about: "waits for milliseconds", run: sleep },
     Command { name: "insmod", arguments: "FILE", about: "loads a kernel module", run: insmod },
     Command { name: "rmmod", arguments: "NAME", about: "takes a module away", run: rmmod },
@@ -216,7 +223,7 @@ fn run_words(kernel: &Kernel, words: &[String]) -> Status {
     let Some((name, arguments)) = words.split_first() else { return Status::OKAY };
     match COMMANDS.iter().find(|command| command.name == name.as_str()) {
         Some(command) => (command.run)(kernel, arguments),
-        None => insmod::run(kernel, name, arguments).unwrap_or_else(|| {
+        None => run_other(kernel, words).unwrap_or_else(|| {
             println!("pvblk: no command {name:?}: try help");
             Status::NO_COMMAND
         }),
@@ -317,6 +324,16 @@ fn df(kernel: &Kernel, words: &[String]) -> Status {
 
 fn sync(kernel: &Kernel, words: &[String]) -> Status {
     kernel.program("sync", programs::filing::sync, words)
+}
+
+fn swapon(kernel: &Kernel, words: &[String]) -> Status {
+    let mut area = kernel.swap.borrow_mut();
+    kernel.with_disks("swapon", |disks| swap::on(kernel, disks, &mut area, words))
+}
+
+fn swapoff(kernel: &Kernel, _: &[String]) -> Status {
+    let mut area = kernel.swap.borrow_mut();
+    kernel.with_disks("swapoff", |_| swap::off(kernel, &mut area))
 }
 
 fn sleep(kernel: &Kernel, words: &[String]) -> Status {

@@ -10,6 +10,10 @@ use x86_64::structures::idt::PageFaultErrorCode;
 pub const STACK_WORDS: usize = 24;
 /// Stands for Xen's failsafe callback where a vector is meant.
 pub const FAILSAFE: u64 = 0x100;
+/// Stands for an event where a vector is meant.
+pub const EVENT: u64 = 0x101;
+/// Stands for a system call where a vector is meant.
+pub const SYSCALL: u64 = 0x102;
 
 /// Registers as the assembly stubs push them, lowest address first.
 #[derive(Clone, Debug, Default)]
@@ -51,9 +55,11 @@ pub struct Dump<'a> {
     pub stack: [Option<u64>; STACK_WORDS],
 }
 
-const PAGE_FAULT: u64 = 14;
+/// The vector of a page fault.
+pub const PAGE_FAULT: u64 = 14;
 
-fn name(vector: u64) -> &'static str {
+/// What an exception is called.
+pub fn name(vector: u64) -> &'static str {
     match vector {
         0 => "divide error",
         1 => "debug exception",
@@ -94,13 +100,29 @@ fn page_fault(error_code: u64) -> (&'static str, &'static str) {
     (verb, if mapped { "not permitted" } else { "not mapped" })
 }
 
+/// What a page fault was about, and where.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PageFault {
+    /// As the processor pushed it.
+    pub error_code: u64,
+    /// `cr2`.
+    pub fault_address: u64,
+}
+
+impl fmt::Display for PageFault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (verb, why) = page_fault(self.error_code);
+        write!(f, "{verb} {:#x}: {why}", self.fault_address)
+    }
+}
+
 impl fmt::Display for Dump<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let r = self.frame;
         write!(f, "{} at {:#x}, error code {:#x}", name(r.vector), r.rip, r.error_code)?;
         if r.vector == PAGE_FAULT {
-            let (verb, why) = page_fault(r.error_code);
-            write!(f, ": {verb} {:#x}: {why}", self.fault_address)?;
+            let fault_address = self.fault_address;
+            write!(f, ": {}", PageFault { error_code: r.error_code, fault_address })?;
         }
         writeln!(f)?;
         let lines = [

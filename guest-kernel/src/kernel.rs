@@ -18,6 +18,7 @@ use crate::programs::Disks;
 use crate::store::GuestStore;
 use crate::time::{Instant, Monotonic};
 use crate::timeline::{Report, Timeline};
+use crate::user::swap::Area;
 
 /// How long the console's backend gets to read the last lines.
 const FAREWELL: Duration = Duration::from_secs(5);
@@ -89,6 +90,8 @@ pub struct Kernel {
     /// Borrowed by one program at a time.
     pub(crate) disks: RefCell<Disks<Self>>,
     pub(crate) modules: RefCell<Modules>,
+    /// The swap area in use.
+    pub(crate) swap: RefCell<Option<Area>>,
 }
 
 impl Kernel {

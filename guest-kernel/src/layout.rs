@@ -56,9 +56,11 @@ pub enum Use {
 
 impl Use {
     /// The flags of the level-1 entry; `None` if there is to be no entry. Xen adds the user bit
-    /// itself, because a 64-bit PV kernel runs in ring 3.
+    /// itself, because a 64-bit PV kernel runs in ring 3. It must not be there already: Xen takes
+    /// such an entry for one of a program and makes it global, so that it would stay in the TLB
+    /// and be readable while a program runs.
     pub fn flags(self) -> Option<PageTableFlags> {
-        let read = PageTableFlags::PRESENT | PageTableFlags::USER_ACCESSIBLE;
+        let read = PageTableFlags::PRESENT;
         match self {
             Self::Nothing => None,
             Self::Code => Some(read),

@@ -32,6 +32,7 @@ pub mod sysctl;
 pub mod time;
 pub mod timeline;
 pub mod volumes;
+pub mod user;
 
 #[cfg(target_os = "none")]
 mod arch;
@@ -56,6 +57,8 @@ pub mod kernel;
 mod machine;
 #[cfg(target_os = "none")]
 mod memory;
+#[cfg(target_os = "none")]
+mod process;
 #[cfg(target_os = "none")]
 mod selfcheck;
 #[cfg(target_os = "none")]

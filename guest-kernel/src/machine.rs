@@ -12,10 +12,13 @@ use crate::events::Channels;
 use crate::files::Access;
 use crate::grants::GrantTable;
 use crate::kernel::{Kernel, Status};
+use crate::process;
 use crate::programs::observe::Plan;
-use crate::programs::{CONNECT_PATIENCE, Disks, Failure, Machine, Program, filing};
+use crate::programs::{CONNECT_PATIENCE, Disks, Failure, Machine, Program, filing, stream};
 use crate::store::GuestStore;
 use crate::time::Instant;
+use crate::user::image::FILE_BYTES_MAX;
+use crate::user::swap;
 
 impl Machine for Kernel {
     type Grants = GrantTable;
@@ -110,8 +113,12 @@ impl Kernel {
         self.disks.borrow_mut().look_after(self);
     }
 
-    /// Closes the disks in good order.
+    /// Takes the swap area out of use and closes the disks in good order.
     pub(crate) fn close_disks(&self) {
+        if self.swap.borrow().is_some() {
+            // It is there, so it can be taken out of use.
+            let _ = swap::off(self, &mut self.swap.borrow_mut());
+        }
         self.disks.borrow_mut().close(self);
     }
 
@@ -128,7 +135,8 @@ impl Kernel {
         self.with_disks(name, |disks| program(self, disks, words))
     }
 
-    fn with_disks(
+    /// Does something with the disks, prints why it failed, and waits for what it left in flight.
+    pub(crate) fn with_disks(
         &self,
         name: &str,
         action: impl FnOnce(&mut Disks<Self>) -> Result<(), Failure>,
@@ -143,5 +151,20 @@ impl Kernel {
                 Status(failure.status)
             }
         }
+    }
+
+    /// Runs the program that the first word names: a file by its path, or a disk that holds one,
+    /// `/dev/xvdb`. `None` if it names none.
+    pub(crate) fn run_program(&self, words: &[String]) -> Option<Status> {
+        let path = words.first()?;
+        let disk = path.strip_prefix("/dev/")?;
+        let file = stream::whole(self, &mut self.disks.borrow_mut(), disk, FILE_BYTES_MAX);
+        Some(match file {
+            Ok(file) => process::run(self, &file, words),
+            Err(failure) => {
+                println!("{path}: {failure}");
+                Status(failure.status)
+            }
+        })
     }
 }

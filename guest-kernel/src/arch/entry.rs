@@ -60,14 +60,17 @@ global_asm!(
     enter = sym enter,
 );
 
-// The upcall. It is taken inside SCHEDOP_block only (`shared`), and has nothing to do but to
-// return with upcalls masked again. Xen pushed rcx, r11, rip, cs, rflags, rsp, ss; the mask comes
-// from the interrupt flag (bit 9) of the flags that it is returned with.
+// The upcall. From the kernel it is taken inside SCHEDOP_block only (`shared`), and has nothing to
+// do but to return with upcalls masked again. Xen pushed rcx, r11, rip, cs, rflags, rsp, ss; the
+// mask comes from the interrupt flag (bit 9) of the flags that it is returned with. From a
+// program (privilege level 3 in cs), it ends the program's turn.
 global_asm!(
     ".pushsection .text.entry, \"ax\", @progbits",
     ".globl event_upcall",
     "event_upcall:",
     "cld",
+    "test byte ptr [rsp + 24], 3",
+    "jnz user_event",
     "mov rcx, [rsp]",
     "mov r11, [rsp + 8]",
     "and qword ptr [rsp + 32], ~0x200",

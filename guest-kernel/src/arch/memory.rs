@@ -372,16 +372,31 @@ pub struct OwnedPage {
 
 /// A page of zeros; `None` when memory is short.
 pub(crate) fn own_page() -> Option<OwnedPage> {
-    let frame = take_frames(1)?;
-    let page = OwnedPage { frame };
+    let page = raw_page()?;
     page.clear();
     Some(page)
+}
+
+/// A page with anything in it; `None` when memory is short.
+pub(super) fn raw_page() -> Option<OwnedPage> {
+    take_frames(1).map(|frame| OwnedPage { frame })
 }
 
 impl OwnedPage {
     /// The machine frame, by which Xen and other domains know it.
     pub(crate) fn machine_frame(&self) -> Mfn {
         machine_frame(self.frame).expect("frames without memory are never handed out")
+    }
+
+    /// Our own number of the frame.
+    pub(super) const fn frame(&self) -> Pfn {
+        self.frame
+    }
+}
+
+impl AsRef<Page> for OwnedPage {
+    fn as_ref(&self) -> &Page {
+        self
     }
 }
 

@@ -25,6 +25,7 @@ mod runstate;
 mod shared;
 mod start;
 mod traps;
+mod user;
 
 pub(crate) use balloon::balloon;
 pub(crate) use grant_frames::GrantFrames;
@@ -40,6 +41,7 @@ pub(crate) use probe::{check_rights, fault};
 pub(crate) use runstate::runstate;
 pub(crate) use shared::{block, shared_info};
 pub(crate) use start::{ConsoleWire, Start};
+pub(crate) use user::{UserSpace, run_user};
 
 /// The time-stamp counter.
 pub(crate) fn tsc() -> u64 {

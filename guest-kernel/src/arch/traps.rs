@@ -64,6 +64,7 @@ global_asm!(
     ".pushsection .rodata.traps, \"a\", @progbits",
     ".quad 0, 0",
     ".popsection",
+    ".globl trap_common",
     "trap_common:",
     "cld",
     "push rax",
@@ -81,11 +82,16 @@ global_asm!(
     "push r13",
     "push r14",
     "push r15",
+    // From a program: `user` goes on. The frame is in its place already.
+    "test byte ptr [rsp + {cs_offset}], 3",
+    "jnz user_left",
     "mov rdi, rsp",
     "mov rbx, rsp",
     "and rsp, -16",
     "call {trap}",
     "mov rsp, rbx",
+    ".globl trap_leave",
+    "trap_leave:",
     "pop r15",
     "pop r14",
     "pop r13",
@@ -123,6 +129,7 @@ global_asm!(
     cs = const FLAT_CS64,
     iret = const Hypercall::Iret as u32,
     failsafe = const crate::dump::FAILSAFE,
+    cs_offset = const core::mem::offset_of!(Frame, cs),
     trap = sym trap,
 );
 
@@ -141,7 +148,7 @@ pub(super) fn register() -> Result<(), Errno> {
     set_callback(CallbackKind::Failsafe, &raw const failsafe)
 }
 
-fn set_callback(kind: CallbackKind, entry: *const u8) -> Result<(), Errno> {
+pub(super) fn set_callback(kind: CallbackKind, entry: *const u8) -> Result<(), Errno> {
     let argument = CallbackRegister {
         kind: kind as u16,
         flags: CallbackFlags::MASK_EVENTS,

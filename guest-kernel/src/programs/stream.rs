@@ -6,6 +6,7 @@
 
 use alloc::collections::VecDeque;
 use alloc::format;
+use alloc::vec::Vec;
 
 use blkfront::{BUFFER_BYTES_MAX, Buffer, SubmitError, Tag};
 use blkif::Operation;
@@ -242,6 +243,28 @@ impl Writer {
             disks.wait(machine, self.which)?;
         }
     }
+}
+
+/// All bytes of a disk, or the first `limit_bytes` of it.
+pub(crate) fn whole<M: Machine>(
+    machine: &M,
+    disks: &mut Disks<M>,
+    name: &str,
+    limit_bytes: usize,
+) -> Result<Vec<u8>, Failure> {
+    let which = disks.find(name)?;
+    let sectors = disks.disk(which)?.geometry().sectors.min(limit_bytes as u64 / 512);
+    let mut bytes = Vec::new();
+    let length = usize::try_from(sectors * 512).unwrap_or(usize::MAX);
+    let room = bytes.try_reserve_exact(length);
+    room.map_err(|_| Failure::missing(format!("{name}: not enough memory for {length} bytes")))?;
+    let mut reader = Reader::new(disks, which, Span { first: 0, sectors })?;
+    while let Some(Chunk { data, .. }) = reader.next(machine, disks)? {
+        let at = bytes.len();
+        bytes.resize(at + data.length_bytes(), 0);
+        data.read(0, &mut bytes[at..]);
+    }
+    Ok(bytes)
 }
 
 /// How much one request of a stream carries, for a pool of this many pages.
