@@ -17,7 +17,7 @@ use crate::events;
 use crate::kernel::{Kernel, Status};
 use crate::programs::{Failure, Which};
 use crate::time::Instant;
-use crate::user::calls::{Call, Refusal, TEXT_MAX, TRANSFER_MAX};
+use crate::user::calls::{Call, Refusal, TEXT_MAX, TRANSFER_MAX, WANTED_MAX};
 use crate::user::image::Image;
 use crate::user::pager::{Access, Counters, Pager, Stop};
 use crate::user::swap::{Area, Session};
@@ -206,6 +206,7 @@ impl Process<'_> {
             Some(Call::Read) => self.transfer(Operation::Read, [rdi, rsi, rdx, r10])?,
             Some(Call::Write) => self.transfer(Operation::Write, [rdi, rsi, rdx, r10])?,
             Some(Call::Flush) => self.flush(rdi)?,
+            Some(Call::Want) => self.want(rdi, rsi)?,
             None => Err(Refusal::NoCall),
         };
         self.frame.rax = answer.unwrap_or_else(|refusal| (refusal as u64).wrapping_neg());
@@ -227,6 +228,17 @@ impl Process<'_> {
         let bytes: Vec<u8> = words.iter().flat_map(|word| word.to_le_bytes()).collect();
         self.copy_out(address, &bytes)?;
         Ok(Ok(0))
+    }
+
+    fn want(&mut self, address: u64, count: u64) -> Result<Result<u64, Refusal>, Halt> {
+        if count > WANTED_MAX {
+            return Ok(Err(Refusal::Argument));
+        }
+        let bytes = self.copy_in(address, count * 8)?;
+        let (words, _) = bytes.as_chunks();
+        let addresses = words.iter().map(|&word| u64::from_le_bytes(word));
+        let count = self.pager.want(&mut self.swap, addresses)?;
+        Ok(Ok(count as u64))
     }
 
     fn disk(&mut self, address: u64, length: u64) -> Result<Result<u64, Refusal>, Halt> {

@@ -28,11 +28,14 @@ pub enum Call {
     Write = 8,
     /// Makes durable what was written to a disk: its number. Gives 1, or 0 if the disk cannot.
     Flush = 9,
+    /// Says that pages will be accessed soon: the address of their addresses, and how many, at
+    /// most [`WANTED_MAX`]. Those that are in swap are read together. Gives their number.
+    Want = 10,
 }
 
 impl Call {
     /// All of them, in the order of their numbers.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::Exit,
         Self::Print,
         Self::Grow,
@@ -43,6 +46,7 @@ impl Call {
         Self::Read,
         Self::Write,
         Self::Flush,
+        Self::Want,
     ];
 }
 
@@ -62,6 +66,8 @@ pub enum Refusal {
     Disk = 5,
 }
 
+/// The most pages of one [`Call::Want`].
+pub const WANTED_MAX: u64 = 32;
 /// The longest text of one call.
 pub const TEXT_MAX: u64 = 4096;
 /// The longest transfer of one call: what a block request carries.

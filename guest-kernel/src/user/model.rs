@@ -91,12 +91,14 @@ pub(crate) struct ModelSwap {
     slots: Slots,
     written: BTreeMap<Slot, u64>,
     pub(crate) fail_writes: bool,
+    /// Batches that were read.
+    pub(crate) reads: usize,
 }
 
 impl ModelSwap {
     pub(crate) fn new(slots: u32) -> Self {
         let slots = Slots::new(slots, &[]).expect("memory");
-        Self { slots, written: BTreeMap::new(), fail_writes: false }
+        Self { slots, written: BTreeMap::new(), fail_writes: false, reads: 0 }
     }
 
     pub(crate) fn free(&self) -> u32 {
@@ -128,8 +130,9 @@ impl Backing<Frame> for ModelSwap {
         Ok(())
     }
 
-    fn read(&mut self, slot: Slot, frame: &Frame) -> Result<(), ()> {
-        frame.value.set(self.written[&slot]);
+    fn read(&mut self, pages: &[(Slot, &Frame)]) -> Result<(), ()> {
+        self.reads += 1;
+        pages.iter().for_each(|(slot, frame)| frame.value.set(self.written[slot]));
         Ok(())
     }
 }

@@ -17,6 +17,8 @@ use crate::layout::Use;
 
 /// Pages that go out together.
 pub const BATCH: usize = 32;
+/// Pages that come back together.
+pub const WANTED_MAX: usize = 32;
 /// Accesses that are forgotten together.
 const GLANCE: usize = 64;
 
@@ -64,11 +66,11 @@ pub trait Backing<F> {
     /// # Errors
     /// The backing's own; perhaps that of an earlier write.
     fn write(&mut self, pages: &[(Slot, &F)]) -> Result<(), Self::Error>;
-    /// Reads a page back.
+    /// Reads pages back, all at once.
     ///
     /// # Errors
     /// The backing's own.
-    fn read(&mut self, slot: Slot, frame: &F) -> Result<(), Self::Error>;
+    fn read(&mut self, pages: &[(Slot, &F)]) -> Result<(), Self::Error>;
 }
 
 /// What the program wanted to do.
@@ -121,6 +123,13 @@ struct Resident<F> {
     slot: Option<Slot>,
     /// Changed by the kernel, which the processor does not note.
     changed: bool,
+}
+
+/// A page on its way back from swap.
+struct Coming<F> {
+    page: Page,
+    slot: Slot,
+    frame: F,
 }
 
 /// The memory of one program.
@@ -294,33 +303,72 @@ impl<S: Space> Pager<S> {
         fits.then_some(page)
     }
 
-    /// Has the page in memory; tells its place among the residents.
-    fn bring<B: Backing<S::Frame>>(
+    /// Reads pages from swap that the program says it will access soon, all at once. Those that
+    /// are not in swap, or not its own, are passed over. Tells how many were read.
+    ///
+    /// # Errors
+    /// [`Stop::Backing`].
+    pub fn want<B: Backing<S::Frame>>(
         &mut self,
         backing: &mut B,
-        page: Page,
+        addresses: impl Iterator<Item = u64>,
     ) -> Result<usize, Stop<B::Error>> {
-        let state = self.pages[page.0 as usize];
-        if let State::Resident(at) = state {
-            return Ok(at as usize);
+        let mut coming = ArrayVec::<Coming<S::Frame>, WANTED_MAX>::new();
+        for address in addresses {
+            let Some(page) = self.allowed(address, Access::Read) else { continue };
+            let State::Swapped(slot) = self.pages[page.0 as usize] else { continue };
+            if coming.is_full() || coming.iter().any(|other| other.page == page) {
+                continue;
+            }
+            // When memory is short the program gets fewer: it is a wish.
+            match self.obtain(backing, coming.len()) {
+                Ok(frame) => coming.push(Coming { page, slot, frame }),
+                Err(Stop::Backing(error)) => return Err(Stop::Backing(error)),
+                Err(_) => break,
+            }
         }
-        let rights = self.rights(page).ok_or(Stop::Wild)?;
-        let frame = self.obtain(backing)?;
-        let (mut slot, mut changed) = (None, false);
-        if let State::Swapped(from) = state {
-            backing.read(from, &frame).map_err(Stop::Backing)?;
-            self.counters.ins += 1;
+        let count = coming.len();
+        self.read(backing, coming)?;
+        Ok(count)
+    }
+
+    /// Reads pages whose frames are there, and maps them.
+    fn read<B: Backing<S::Frame>>(
+        &mut self,
+        backing: &mut B,
+        coming: ArrayVec<Coming<S::Frame>, WANTED_MAX>,
+    ) -> Result<(), Stop<B::Error>> {
+        if coming.is_empty() {
+            return Ok(());
+        }
+        let reads: ArrayVec<_, WANTED_MAX> =
+            coming.iter().map(|page| (page.slot, &page.frame)).collect();
+        backing.read(&reads).map_err(Stop::Backing)?;
+        self.counters.ins += reads.len() as u64;
+        drop(reads);
+        for Coming { page, slot, frame } in coming {
             if backing.scarce() {
                 // From here on this page is like one that never was in swap.
-                backing.give(from);
-                self.pages[page.0 as usize] = State::Untouched;
-                changed = true;
+                backing.give(slot);
+                self.settle(page, frame, None)?;
             } else {
-                slot = Some(from);
+                self.settle(page, frame, Some(slot))?;
             }
-        } else {
-            self.space.clear(&frame);
         }
+        Ok(())
+    }
+
+    /// Notes a page as in memory, and maps it. Without a place in swap it counts as changed,
+    /// unless it is zeros.
+    fn settle<E>(
+        &mut self,
+        page: Page,
+        frame: S::Frame,
+        slot: Option<Slot>,
+    ) -> Result<usize, Stop<E>> {
+        let was_swapped = matches!(self.pages[page.0 as usize], State::Swapped(_));
+        let changed = was_swapped && slot.is_none();
+        let rights = self.rights(page).ok_or(Stop::Wild)?;
         let mapped = self.space.map(page, &frame, rights);
         let at = self.residents.len();
         self.residents.push(Resident { page, frame, slot, changed });
@@ -329,14 +377,37 @@ impl<S: Space> Pager<S> {
         mapped.map(|()| at).ok_or(Stop::OutOfMemory)
     }
 
+    /// Has the page in memory; tells its place among the residents.
+    fn bring<B: Backing<S::Frame>>(
+        &mut self,
+        backing: &mut B,
+        page: Page,
+    ) -> Result<usize, Stop<B::Error>> {
+        match self.pages[page.0 as usize] {
+            State::Resident(at) => Ok(at as usize),
+            State::Untouched => {
+                let frame = self.obtain(backing, 0)?;
+                self.space.clear(&frame);
+                self.settle(page, frame, None)
+            }
+            State::Swapped(slot) => {
+                let frame = self.obtain(backing, 0)?;
+                self.read(backing, core::iter::once(Coming { page, slot, frame }).collect())?;
+                Ok(self.residents.len() - 1)
+            }
+        }
+    }
+
+    /// A frame, with anything in it. `held` others are not among the residents yet.
     fn obtain<B: Backing<S::Frame>>(
         &mut self,
         backing: &mut B,
+        held: usize,
     ) -> Result<S::Frame, Stop<B::Error>> {
         if let Some(frame) = self.spares.pop() {
             return Ok(frame);
         }
-        if self.residents.len() < self.residents.capacity()
+        if self.residents.len() + held < self.residents.capacity()
             && let Some(frame) = self.space.frame()
         {
             return Ok(frame);
@@ -489,6 +560,29 @@ mod tests {
             pager.end(&mut swap);
             assert_eq!(swap.free(), 300, "a place was lost");
         }
+    }
+
+    #[test]
+    fn what_is_wanted_comes_together_and_is_what_it_was() {
+        let (mut pager, mut swap) = (pager(64, 256), ModelSwap::new(300));
+        for page in 0..256 {
+            access(&mut pager, &mut swap, page, Some(page + 1)).expect("goes on");
+        }
+        let mut random = Random(9);
+        for _ in 0..300 {
+            let pages: std::vec::Vec<u64> = (0..40).map(|_| random.next() % 260).collect();
+            let (faults, reads) = (pager.counters().faults, swap.reads);
+            let addresses = pages.iter().map(|page| HEAP + page * PAGE_BYTES);
+            let count = pager.want(&mut swap, addresses.chain([0, u64::MAX])).expect("goes on");
+            assert!(count <= WANTED_MAX && swap.reads <= reads + 1, "not in one batch");
+            assert_eq!(pager.counters().faults, faults);
+            for &page in pages.iter().take(8).filter(|page| **page < 256) {
+                assert_eq!(access(&mut pager, &mut swap, page, None), Ok(page + 1));
+            }
+        }
+        assert!(pager.counters().ins > 3000, "{:?}", pager.counters());
+        pager.end(&mut swap);
+        assert_eq!(swap.free(), 300);
     }
 
     #[test]

@@ -9,12 +9,13 @@ use alloc::string::String;
 use alloc::vec::Vec;
 use core::ops::Range;
 
+use arrayvec::ArrayVec;
 use blkfront::{BUFFER_BYTES_MAX, Buffer, Completion, SubmitError, Tag};
 use blkif::Operation;
 use ring::PAGE_SIZE;
 
 use super::Slot;
-use super::pager::Backing;
+use super::pager::{Backing, WANTED_MAX};
 use super::slots::Slots;
 use super::swap_header::{self, HEADER_BYTES, Header};
 use crate::programs::{Disks, Failure, Machine, Which};
@@ -146,6 +147,11 @@ impl<M: Machine> Session<'_, M> {
         which: Which,
         wanted: Option<Tag>,
     ) -> Result<Option<Completion<M::Grants>>, Failure> {
+        Ok(self.reap_any(which)?.filter(|done| wanted == Some(done.tag)))
+    }
+
+    /// Takes one completion, or waits; a write of the swap is done with it.
+    fn reap_any(&mut self, which: Which) -> Result<Option<Completion<M::Grants>>, Failure> {
         let Some(done) = self.disks.poll(self.machine, which)? else {
             self.disks.wait(self.machine, which)?;
             return Ok(None);
@@ -153,7 +159,7 @@ impl<M: Machine> Session<'_, M> {
         if let Some(area) = self.area.as_mut().filter(|area| area.place.which == which) {
             area.writes.retain(|(tag, _)| *tag != done.tag);
         }
-        Ok(Some(done).filter(|done| wanted == Some(done.tag)))
+        Ok(Some(done))
     }
 
     /// Puts one request; waits for room. Nobody sees it before the next kick.
@@ -283,17 +289,39 @@ impl<M: Machine> Session<'_, M> {
         Ok(())
     }
 
-    fn read_in(&mut self, slot: Slot, frame: &ring::Page) -> Result<(), Failure> {
-        let (which, sector) = self.locate(slot)?;
+    fn read_in<F: AsRef<ring::Page>>(&mut self, pages: &[(Slot, &F)]) -> Result<(), Failure> {
         // The back may do what is in flight in any order.
-        while self.is_being_written(slot) {
+        while pages.iter().any(|page| self.is_being_written(page.0)) {
+            let (which, _) = self.locate(Slot(0))?;
             self.reap(which, None)?;
         }
-        let buffer = self.buffer(which, PAGE_SIZE)?;
-        let buffer = self.request(which, Operation::Read, sector, buffer)?;
-        let mut bytes = [0; PAGE_SIZE];
-        buffer.read(0, &mut bytes);
-        frame.write(0, &bytes);
+        let mut rest = pages;
+        while !rest.is_empty() {
+            // As many at once as there are buffers for.
+            let mut reads = ArrayVec::<(Tag, usize), WANTED_MAX>::new();
+            let (which, _) = self.locate(Slot(0))?;
+            for (at, (slot, _)) in rest.iter().enumerate().take(WANTED_MAX) {
+                let none = at > 0 && self.disks.disk(which)?.free_pages() == 0;
+                if none || self.disks.disk(which)?.free_slots() == 0 && at > 0 {
+                    break;
+                }
+                let (_, sector) = self.locate(*slot)?;
+                let buffer = self.buffer(which, PAGE_SIZE)?;
+                reads.push((self.put(which, Operation::Read, sector, buffer)?, at));
+            }
+            let count = reads.len();
+            self.disks.disk(which)?.kick();
+            while !reads.is_empty() {
+                let Some(done) = self.reap_any(which)? else { continue };
+                let Some(at) = reads.iter().position(|read| read.0 == done.tag) else { continue };
+                let (_, frame) = rest[reads.swap_remove(at).1];
+                let buffer = done.buffer.ok_or_else(|| Failure::failed("a read lost its buffer"))?;
+                let mut bytes = [0; PAGE_SIZE];
+                buffer.read(0, &mut bytes);
+                frame.as_ref().write(0, &bytes);
+            }
+            rest = &rest[count..];
+        }
         Ok(())
     }
 
@@ -331,8 +359,8 @@ impl<F: AsRef<ring::Page>, M: Machine> Backing<F> for Session<'_, M> {
         self.write_out(pages).map_err(|failure| self.named(failure))
     }
 
-    fn read(&mut self, slot: Slot, frame: &F) -> Result<(), Failure> {
-        self.read_in(slot, frame.as_ref()).map_err(|failure| self.named(failure))
+    fn read(&mut self, pages: &[(Slot, &F)]) -> Result<(), Failure> {
+        self.read_in(pages).map_err(|failure| self.named(failure))
     }
 }
 

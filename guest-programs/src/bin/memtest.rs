@@ -1,15 +1,21 @@
 //! `memtest SIZE`: accesses memory at random; every page says what it is and is checked.
 //!
+//! It says beforehand which pages it will access next, 32 at a time, so that they come from swap
+//! together (`--ahead=1`: it does not).
+//!
 //! First it writes every page once. Then it goes on until as many pages as it was asked for came
 //! from swap and went there. At the end it checks them all.
 #![cfg_attr(target_os = "none", no_std, no_main)]
 
+use guest_programs::calls::WANTED_MAX;
 use guest_programs::page::{WORDS, check, fill, mix};
 use guest_programs::{Status, Words, program, say, size, sys};
 
 program!(memtest);
 
-const USAGE: &str = "usage: memtest SIZE [--swaps=N] [--accesses=N] [--seed=N]";
+const USAGE: &str = "usage: memtest SIZE [--swaps=N] [--accesses=N] [--ahead=N] [--seed=N]";
+/// The most pages that are asked for together.
+const WANTED: usize = WANTED_MAX as usize;
 
 struct Memory {
     pages: &'static mut [[u64; WORDS]],
@@ -21,6 +27,20 @@ struct Memory {
 impl Memory {
     fn round(&mut self, at: usize) -> &mut u64 {
         &mut self.rounds[at / WORDS][at % WORDS]
+    }
+
+    /// The page that a random number means.
+    fn at(&self, random: u64) -> usize {
+        (random >> 1) as usize % self.pages.len()
+    }
+
+    /// Says that the pages that these numbers mean will be accessed.
+    fn want(&self, next: &[u64]) {
+        let mut addresses = [0; WANTED];
+        for (address, &random) in addresses.iter_mut().zip(next) {
+            *address = self.pages[self.at(random)].as_ptr().addr() as u64;
+        }
+        sys::want(&addresses[..next.len()]);
     }
 
     fn check(&mut self, at: usize) {
@@ -56,34 +76,57 @@ fn memtest(words: Words) -> Status {
         memory.write(at);
     });
     report("written", begin);
-    let accesses = accesses(&mut memory, count, number("swaps"), number("accesses"), number("seed"));
+    let swaps = number("swaps");
+    let otherwise = if swaps.is_some() { u64::MAX } else { count as u64 };
+    let plan = Plan {
+        swaps,
+        accesses: number("accesses").unwrap_or(otherwise),
+        seed: number("seed").unwrap_or(1),
+        ahead: number("ahead").map_or(WANTED, |ahead| ahead.clamp(1, WANTED as u64) as usize),
+    };
+    let accesses = accesses(&mut memory, &plan);
     report("accessed", begin);
-    (0..count).for_each(|at| memory.check(at));
+    for first in (0..count).step_by(plan.ahead) {
+        let mut next = [0; WANTED];
+        let last = count.min(first + plan.ahead);
+        next.iter_mut().zip(first..last).for_each(|(random, at)| *random = (at as u64) << 1);
+        memory.want(&next[..last - first]);
+        (first..last).for_each(|at| memory.check(at));
+    }
     report("checked", begin);
     say!("memtest: {count} pages, {accesses} accesses, {} wrong", memory.wrong);
     u8::from(memory.wrong > 0)
 }
 
-/// Goes on until so many pages came and went, or so many were accessed.
-fn accesses(
-    memory: &mut Memory,
-    count: usize,
+/// When to end, and how.
+struct Plan {
     swaps: Option<u64>,
-    limit: Option<u64>,
-    seed: Option<u64>,
-) -> u64 {
-    let mut state = seed.unwrap_or(1);
-    let limit = limit.unwrap_or(if swaps.is_some() { u64::MAX } else { count as u64 });
+    accesses: u64,
+    seed: u64,
+    /// Pages that are asked for together before they are accessed; 1 asks for none.
+    ahead: usize,
+}
+
+/// Goes on until so many pages came and went, or so many were accessed.
+fn accesses(memory: &mut Memory, plan: &Plan) -> u64 {
+    let mut state = plan.seed;
     let mut done = 0;
-    while done < limit {
+    while done < plan.accesses {
         let [ins, outs, ..] = sys::figures();
-        if swaps.is_some_and(|swaps| ins >= swaps && outs >= swaps) {
+        if plan.swaps.is_some_and(|swaps| ins >= swaps && outs >= swaps) {
             break;
         }
-        for _ in 0..256.min(limit - done) {
+        let mut next = [0; WANTED];
+        let next = &mut next[..plan.ahead];
+        next.iter_mut().for_each(|random| {
             state = state.wrapping_add(1);
-            let random = mix(state);
-            let at = (random >> 1) as usize % count;
+            *random = mix(state);
+        });
+        if plan.ahead > 1 {
+            memory.want(next);
+        }
+        for &mut random in next {
+            let at = memory.at(random);
             memory.check(at);
             if random & 1 == 0 {
                 memory.write(at);

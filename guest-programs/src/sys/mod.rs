@@ -6,7 +6,7 @@
 use core::slice;
 
 use crate::Words;
-use crate::calls::{Call, Refusal, TEXT_MAX};
+use crate::calls::{Call, Refusal, TEXT_MAX, WANTED_MAX};
 use crate::page::WORDS;
 
 #[cfg(target_os = "none")]
@@ -120,6 +120,14 @@ pub fn figures() -> [u64; 4] {
     // SAFETY: four words are written.
     let _ = unsafe { call(Call::Figures, [address_mut(&mut words), 0, 0, 0]) };
     words
+}
+
+/// Says that pages will be accessed soon, so that those in swap come together. The first
+/// [`WANTED_MAX`] count.
+pub fn want(addresses: &[u64]) {
+    let addresses = &addresses[..addresses.len().min(WANTED_MAX as usize)];
+    // SAFETY: nothing is written.
+    let _ = unsafe { call(Call::Want, [address(addresses), addresses.len() as u64, 0, 0]) };
 }
 
 /// Reads a word at any address, which may be the last thing that the program does.
