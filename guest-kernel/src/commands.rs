@@ -130,6 +130,7 @@ pub const COMMANDS: &[Command] = &[
     Command { name: "mkdir", arguments: "PATH…", about: "makes folders", run: mkdir },
     Command { name: "df", arguments: "", about: "tells how full file systems are", run: df },
     Command { name: "sync", arguments: "", about: "makes all writes durable", run: sync },
+    Command {
         name: "swapon",
         arguments: "-s|LABEL=…|/dev/DISK",
         about: "takes a swap area into use, or lists it; UUID=",

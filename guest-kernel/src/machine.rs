@@ -9,7 +9,7 @@ use xen::Port;
 
 use crate::cpu::CpuTimes;
 use crate::events::Channels;
-use crate::files::Access;
+use crate::files::{self, Access};
 use crate::grants::GrantTable;
 use crate::kernel::{Kernel, Status};
 use crate::process;
@@ -153,16 +153,29 @@ impl Kernel {
         }
     }
 
-    /// Runs the program that the first word names: a file by its path, or a disk that holds one,
-    /// `/dev/xvdb`. `None` if it names none.
+    /// Runs the program that the first word names: a file by its path, a disk that holds one
+    /// (`/dev/xvdb`), or by its name alone what is in `/bin`. `None` if there is none of this name.
     pub(crate) fn run_program(&self, words: &[String]) -> Option<Status> {
-        let path = words.first()?;
-        let disk = path.strip_prefix("/dev/")?;
-        let file = stream::whole(self, &mut self.disks.borrow_mut(), disk, FILE_BYTES_MAX);
+        let name = words.first()?;
+        let file = {
+            let mut disks = self.disks.borrow_mut();
+            match (name.strip_prefix("/dev/"), name.contains('/')) {
+                (Some(disk), _) => stream::whole(self, &mut disks, disk, FILE_BYTES_MAX),
+                (None, true) => files::read(self, &mut disks, name, FILE_BYTES_MAX),
+                (None, false) => {
+                    let path = alloc::format!("/bin/{name}");
+                    match files::read(self, &mut disks, &path, FILE_BYTES_MAX) {
+                        // Nothing is mounted, or there is no such file.
+                        Err(failure) if failure.status == Status::ENVIRONMENT.0 => return None,
+                        file => file,
+                    }
+                }
+            }
+        };
         Some(match file {
             Ok(file) => process::run(self, &file, words),
             Err(failure) => {
-                println!("{path}: {failure}");
+                println!("{name}: {failure}");
                 Status(failure.status)
             }
         })

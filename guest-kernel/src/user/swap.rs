@@ -19,27 +19,17 @@ use super::pager::{Backing, WANTED_MAX};
 use super::slots::Slots;
 use super::swap_header::{self, HEADER_BYTES, Header};
 use crate::programs::{Disks, Failure, Machine, Which};
+use crate::volumes::{Volume, find_swap};
 
 /// Sectors of 512 bytes in a page.
 const SECTORS: u64 = (PAGE_SIZE / 512) as u64;
 /// Pages in the longest request.
 const REQUEST_PAGES: usize = BUFFER_BYTES_MAX / PAGE_SIZE;
 
-/// Where a swap area might be: a disk, or a partition of it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Place {
-    /// Its name, such as `xvdb1`.
-    pub name: String,
-    /// The disk.
-    pub which: Which,
-    /// Its sectors of 512 bytes.
-    pub sectors: Range<u64>,
-}
-
 /// A swap area in use.
 #[derive(Debug)]
 pub struct Area {
-    place: Place,
+    place: Volume,
     header: Header,
     slots: Slots,
     /// Writes in flight, with their slots.
@@ -63,19 +53,19 @@ pub struct Figures {
 ///
 /// # Errors
 /// [`Failure`], with what is wrong with it.
-pub fn inspect<M: Machine>(
+fn inspect<M: Machine>(
     machine: &M,
     disks: &mut Disks<M>,
-    place: &Place,
+    place: &Volume,
 ) -> Result<Header, Failure> {
-    let pages = (place.sectors.end - place.sectors.start) / SECTORS;
+    let pages = place.sectors / SECTORS;
     if pages == 0 {
         return Err(Failure::failed(format!("{}: too small for swap", place.name)));
     }
     let mut none = None;
     let mut session = Area::with(&mut none, machine, disks);
     let buffer = session.buffer(place.which, PAGE_SIZE)?;
-    let buffer = session.request(place.which, Operation::Read, place.sectors.start, buffer)?;
+    let buffer = session.request(place.which, Operation::Read, place.first, buffer)?;
     let mut page = [0; HEADER_BYTES];
     buffer.read(0, &mut page);
     swap_header::read(&page, pages)
@@ -90,7 +80,7 @@ impl Area {
     pub fn open<M: Machine>(
         machine: &M,
         disks: &mut Disks<M>,
-        place: Place,
+        place: Volume,
     ) -> Result<Self, Failure> {
         let header = inspect(machine, disks, &place)?;
         let disk = disks.disk(place.which)?;
@@ -254,7 +244,7 @@ impl<M: Machine> Session<'_, M> {
     fn locate(&self, slot: Slot) -> Result<(Which, u64), Failure> {
         let area = self.area.as_ref();
         let place = area.map(|area| &area.place).ok_or_else(|| Failure::missing("no swap"))?;
-        Ok((place.which, place.sectors.start + u64::from(slot.0) * SECTORS))
+        Ok((place.which, place.first + u64::from(slot.0) * SECTORS))
     }
 
     fn named(&self, failure: Failure) -> Failure {
@@ -378,31 +368,6 @@ fn row(slots: impl Iterator<Item = Slot>, limit: usize) -> usize {
     count
 }
 
-/// Every place where a swap area might be.
-fn places<M: Machine>(disks: &mut Disks<M>) -> Vec<Place> {
-    disks.whole().map(|(name, which, sectors)| Place { name, which, sectors: 0..sectors }).collect()
-}
-
-/// The place that is meant by `LABEL=…`, `UUID=…`, or a name with or without `/dev/`.
-fn find<M: Machine>(machine: &M, disks: &mut Disks<M>, asked: &str) -> Result<Place, Failure> {
-    let places = places(disks);
-    let names = places.iter().map(|place| place.name.as_str()).collect::<Vec<_>>().join(", ");
-    let name = asked.strip_prefix("/dev/").unwrap_or(asked);
-    for place in places {
-        let meant = if let Some(label) = asked.strip_prefix("LABEL=") {
-            inspect(machine, disks, &place).is_ok_and(|it| it.label == label)
-        } else if let Some(uuid) = asked.strip_prefix("UUID=") {
-            inspect(machine, disks, &place).is_ok_and(|it| it.uuid.eq_ignore_ascii_case(uuid))
-        } else {
-            place.name == name
-        };
-        if meant {
-            return Ok(place);
-        }
-    }
-    Err(Failure::missing(format!("{asked}: no such swap area: looked at {names}")))
-}
-
 /// `swapon`: takes an area into use, or lists what is in use.
 ///
 /// # Errors
@@ -427,7 +392,7 @@ pub fn on<M: Machine>(
     if let Some(area) = area {
         return Err(Failure::failed(format!("{} is in use: one at a time", area.place.name)));
     }
-    let place = find(machine, disks, word)?;
+    let place = find_swap(machine, disks, word)?;
     let opened = Area::open(machine, disks, place)?;
     let Figures { name, label, total, .. } = opened.figures();
     machine.print(format_args!("swap on {name} (label {label:?}): {} KiB", u64::from(total) * 4));

@@ -85,6 +85,18 @@ pub(crate) fn find_files<M: Machine>(
     search(machine, disks, spec, Kind::has_files)
 }
 
+/// The same among swap areas.
+///
+/// # Errors
+/// [`Failure::missing`], with what there is instead.
+pub fn find_swap<M: Machine>(
+    machine: &M,
+    disks: &mut Disks<M>,
+    spec: &str,
+) -> Result<Volume, Failure> {
+    search(machine, disks, spec, |kind| kind == Kind::Swap).map(|found| found.volume)
+}
+
 fn search<M: Machine>(
     machine: &M,
     disks: &mut Disks<M>,
