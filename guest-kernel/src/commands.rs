@@ -231,6 +231,12 @@ fn run_words(kernel: &Kernel, words: &[String]) -> Status {
     }
 }
 
+/// Runs what is no command of the kernel's: one of a module, or a program.
+fn run_other(kernel: &Kernel, words: &[String]) -> Option<Status> {
+    let (name, arguments) = words.split_first()?;
+    insmod::run(kernel, name, arguments).or_else(|| kernel.run_program(words))
+}
+
 fn help(kernel: &Kernel, _: &[String]) -> Status {
     let line = |name: &str, arguments: &str, about: &str| {
         println!("{name:<10} {arguments:<19} {about}");

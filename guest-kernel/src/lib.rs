@@ -31,8 +31,8 @@ pub mod programs;
 pub mod sysctl;
 pub mod time;
 pub mod timeline;
-pub mod volumes;
 pub mod user;
+pub mod volumes;
 
 #[cfg(target_os = "none")]
 mod arch;

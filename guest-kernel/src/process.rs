@@ -151,9 +151,7 @@ impl Process<'_> {
     fn stopped(&self, stop: Halt, what: &dyn fmt::Display) -> End {
         let at = self.frame.rip;
         match stop {
-            Stop::Wild => {
-                End::Killed(alloc::format!("{what}, by the code at {at:#x}"), WILD)
-            }
+            Stop::Wild => End::Killed(alloc::format!("{what}, by the code at {at:#x}"), WILD),
             Stop::OutOfMemory => {
                 let swap = if self.swap.is_on() { "swap is full" } else { "there is no swap" };
                 End::Killed(alloc::format!("out of memory, and {swap}"), NO_MEMORY)
@@ -214,7 +212,7 @@ impl Process<'_> {
     }
 
     fn print(&mut self, address: u64, length: u64) -> Result<Result<u64, Refusal>, Halt> {
-        if length > TEXT_MAX {
+        if length > TEXT_MAX as u64 {
             return Ok(Err(Refusal::Argument));
         }
         let text = self.copy_in(address, length)?;
@@ -231,7 +229,7 @@ impl Process<'_> {
     }
 
     fn want(&mut self, address: u64, count: u64) -> Result<Result<u64, Refusal>, Halt> {
-        if count > WANTED_MAX {
+        if count > WANTED_MAX as u64 {
             return Ok(Err(Refusal::Argument));
         }
         let bytes = self.copy_in(address, count * 8)?;
@@ -242,7 +240,7 @@ impl Process<'_> {
     }
 
     fn disk(&mut self, address: u64, length: u64) -> Result<Result<u64, Refusal>, Halt> {
-        if length > TEXT_MAX || self.handles.len() == HANDLES_MAX {
+        if length > TEXT_MAX as u64 || self.handles.len() == HANDLES_MAX {
             return Ok(Err(Refusal::Argument));
         }
         let name = self.copy_in(address, length)?;
@@ -276,7 +274,7 @@ impl Process<'_> {
     ) -> Result<Result<u64, Refusal>, Halt> {
         let Ok(which) = self.handle(handle) else { return Ok(Err(Refusal::NoDisk)) };
         let bytes = usize::try_from(length).unwrap_or(usize::MAX);
-        if length == 0 || length > TRANSFER_MAX || length % 512 != 0 {
+        if length == 0 || length > TRANSFER_MAX as u64 || length % 512 != 0 {
             return Ok(Err(Refusal::Argument));
         }
         let data = match operation {

@@ -26,7 +26,9 @@ pub const fn mix(seed: u64) -> u64 {
 
 /// The sum of a page: the order of its words counts.
 fn sum(words: &[u64]) -> u64 {
-    words.iter().fold(0x9e37_79b9_7f4a_7c15, |sum, word| (sum ^ word).rotate_left(5).wrapping_mul(5))
+    words
+        .iter()
+        .fold(0x9e37_79b9_7f4a_7c15, |sum, word| (sum ^ word).rotate_left(5).wrapping_mul(5))
 }
 
 /// Fills a page: its number, which writing this is (from 1), noise, and the sum of all that.

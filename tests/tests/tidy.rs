@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 /// Which members a member may depend on: the picture in ARCHITECTURE.md. The second list is for
 /// tests only. `tests` and `xtask` may use everything.
-const ARROWS: [(&str, &[&str], &[&str]); 10] = [
+const ARROWS: [(&str, &[&str], &[&str]); 11] = [
     ("ring", &[], &[]),
     ("xen", &["ring"], &[]),
     ("blkif", &["xen", "ring"], &[]),
@@ -17,16 +17,22 @@ const ARROWS: [(&str, &[&str], &[&str]); 10] = [
     ("blkback", &["blkif", "xen", "ring"], &["sim"]),
     ("files", &[], &[]),
     ("guest-kernel", &["files", "blkfront", "blkif", "xen", "ring", "module-abi"], &["sim"]),
+    ("guest-programs", &[], &[]),
     ("module-abi", &[], &[]),
     ("modules/sstf", &["module-abi"], &[]),
     ("sim", &["xen", "ring"], &[]),
 ];
 /// Members at the top of the picture.
 const TOP: [&str; 2] = ["tests", "xtask"];
-/// The two folders and the file in which `unsafe` may stand: the machine, Dom0's device nodes, and
-/// what modules and the kernel pass each other. Modules themselves have none.
-const UNSAFE_PLACES: [&str; 3] =
-    ["guest-kernel/src/arch", "blkback/src/sys", "module-abi/src/sys.rs"];
+/// The three folders and the file in which `unsafe` may stand: the machine, Dom0's device nodes,
+/// the programs' system calls, and what modules and the kernel pass each other. Modules themselves
+/// have none.
+const UNSAFE_PLACES: [&str; 4] = [
+    "guest-kernel/src/arch",
+    "blkback/src/sys",
+    "guest-programs/src/sys",
+    "module-abi/src/sys.rs",
+];
 /// Members whose `lib.rs` forbids unsafe code for good.
 const FORBIDDING: [&str; 7] = ["ring", "xen", "blkif", "blkfront", "files", "sim", "tests"];
 /// Code lines of a file before its tests.

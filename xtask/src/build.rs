@@ -10,6 +10,9 @@ use crate::error::{Context, Result};
 use crate::host::{self, Host};
 use crate::setup::{DOM0_TARGET, KERNEL_TARGET};
 
+/// What runs inside the guest in an address space of its own.
+pub const GUEST_PROGRAMS: [&str; 3] = ["hello", "memtest", "dd"];
+
 /// Builds the lab's agent; gives its path.
 pub fn agent(host: Host) -> Result<PathBuf> {
     dom0_program(host, &["-p", "xtask", "--bin", "dom0-agent", "--no-default-features"])
@@ -48,6 +51,15 @@ pub fn module(host: Host, name: &str) -> Result<PathBuf> {
     cargo.arg(format!("--emit=obj={}", path.display()));
     host.run(&mut cargo)?;
     Ok(path)
+}
+
+/// Builds the programs that run inside the guest; gives the folder that holds [`GUEST_PROGRAMS`].
+pub fn guest_programs(host: Host) -> Result<PathBuf> {
+    let mut cargo = host::cargo();
+    cargo.args(["build", "--release", "-p", "guest-programs", "--target", KERNEL_TARGET]);
+    cargo.arg("--target-dir").arg(host::target());
+    host.run(&mut cargo)?;
+    Ok(host::target().join(KERNEL_TARGET).join("release"))
 }
 
 fn dom0_program(host: Host, arguments: &[&str]) -> Result<PathBuf> {

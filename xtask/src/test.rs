@@ -89,7 +89,8 @@ fn gates() -> Vec<Gate> {
         Gate { name, check: Check::Command(cargo) }
     };
     let strict = ["--", "-D", "warnings"];
-    let kernel = ["clippy", "-p", "guest-kernel", "--bins", "--target", KERNEL_TARGET];
+    let own = ["-p", "guest-kernel", "-p", "guest-programs"];
+    let kernel = [&["clippy"][..], &own, &["--bins", "--target", KERNEL_TARGET]].concat();
     let modules = ["clippy", "-p", "sstf", "--lib", "--target", KERNEL_TARGET];
     vec![
         command("fmt", &["fmt", "--all", "--check"]),

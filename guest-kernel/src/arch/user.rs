@@ -20,8 +20,8 @@ use x86_64::structures::paging::PageTableFlags;
 use x86_64::structures::paging::page_table::PageTableEntry;
 use x86_64::{PhysAddr, VirtAddr};
 use xen::abi::{
-    CallbackKind, FLAT_CS64, FLAT_SS64, Hypercall, MmuExtension, MmuExtensionOp, MmuUpdate, VmAssist,
-    VmAssistKind,
+    CallbackKind, FLAT_CS64, FLAT_SS64, Hypercall, MmuExtension, MmuExtensionOp, MmuUpdate,
+    VmAssist, VmAssistKind,
 };
 use xen::{DomainId, Mfn};
 
@@ -29,12 +29,14 @@ use super::hypercall::{Errno, hypercall};
 use super::memory::{OwnedPage, memory_figures, own_page, raw_page};
 use super::{paging, shared, traps};
 use crate::dump::{EVENT, Frame, SYSCALL};
-use crate::layout::{FRAMES_PER_TABLE, PAGE_BYTES, Use, table_flags};
+use crate::layout::{PAGE_BYTES, Use, table_flags};
 use crate::user::pager::{Space, Usage};
 use crate::user::{PAGES_MAX, Page, WINDOW};
 
 /// Frames that programs leave to the kernel: page tables, heap, grants.
 const RESERVE: u64 = 128;
+/// Entries of a table.
+const ENTRIES: usize = 512;
 /// Entries that are changed with one hypercall.
 const UPDATES_MAX: usize = 64;
 
@@ -154,7 +156,7 @@ impl UserSpace {
         put(&root, VirtAddr::new(WINDOW.start).p4_index().into(), link(&third));
         put(&third, VirtAddr::new(WINDOW.start).p3_index().into(), link(&second));
         let mut first = Vec::new();
-        first.try_reserve_exact(PAGES_MAX as usize / FRAMES_PER_TABLE as usize).ok()?;
+        first.try_reserve_exact(PAGES_MAX as usize / ENTRIES).ok()?;
         first.resize_with(first.capacity(), || None);
         for table in [&root, &third, &second] {
             protect(table, Use::Constant).expect("a page of our own can be protected");
@@ -197,7 +199,9 @@ impl UserSpace {
             let updates: ArrayVec<MmuUpdate, UPDATES_MAX> = part
                 .iter()
                 .filter_map(|&page| self.place(page))
-                .map(|(table, at)| MmuUpdate::entry(entry_address(table, at), value(get(table, at))))
+                .map(|(table, at)| {
+                    MmuUpdate::entry(entry_address(table, at), value(get(table, at)))
+                })
                 .collect();
             update(&updates).expect("Xen takes less than was there");
         }
@@ -264,8 +268,7 @@ impl Drop for UserSpace {
 
 /// The places of a page's entry in the second and in the first level.
 fn split(Page(page): Page) -> [usize; 2] {
-    let per_table = FRAMES_PER_TABLE as usize;
-    [page as usize / per_table, page as usize % per_table]
+    [page as usize / ENTRIES, page as usize % ENTRIES]
 }
 
 /// The entry that leads to a table.

@@ -67,8 +67,8 @@ pub enum Refusal {
 }
 
 /// The most pages of one [`Call::Want`].
-pub const WANTED_MAX: u64 = 32;
+pub const WANTED_MAX: usize = 32;
 /// The longest text of one call.
-pub const TEXT_MAX: u64 = 4096;
+pub const TEXT_MAX: usize = 4096;
 /// The longest transfer of one call: what a block request carries.
-pub const TRANSFER_MAX: u64 = 11 * 4096;
+pub const TRANSFER_MAX: usize = 11 * 4096;

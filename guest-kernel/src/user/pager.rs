@@ -602,9 +602,8 @@ mod tests {
         for page in 0..256 {
             assert_eq!(access(&mut pager, &mut swap, page, None), Ok(0));
         }
-        let written = (0..256).take_while(|&page| {
-            access(&mut pager, &mut swap, page, Some(7)).is_ok()
-        });
+        let written =
+            (0..256).take_while(|&page| access(&mut pager, &mut swap, page, Some(7)).is_ok());
         assert_eq!(written.count(), 64);
         let stop = access(&mut pager, &mut swap, 255, Some(7));
         assert_eq!(stop, Err(Stop::OutOfMemory));

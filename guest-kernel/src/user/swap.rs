@@ -176,11 +176,7 @@ impl<M: Machine> Session<'_, M> {
     }
 
     /// Waits for one request.
-    fn complete(
-        &mut self,
-        which: Which,
-        tag: Tag,
-    ) -> Result<Option<Buffer<M::Grants>>, Failure> {
+    fn complete(&mut self, which: Which, tag: Tag) -> Result<Option<Buffer<M::Grants>>, Failure> {
         self.disks.disk(which)?.kick();
         loop {
             if let Some(done) = self.reap(which, Some(tag))? {
@@ -305,7 +301,8 @@ impl<M: Machine> Session<'_, M> {
                 let Some(done) = self.reap_any(which)? else { continue };
                 let Some(at) = reads.iter().position(|read| read.0 == done.tag) else { continue };
                 let (_, frame) = rest[reads.swap_remove(at).1];
-                let buffer = done.buffer.ok_or_else(|| Failure::failed("a read lost its buffer"))?;
+                let buffer =
+                    done.buffer.ok_or_else(|| Failure::failed("a read lost its buffer"))?;
                 let mut bytes = [0; PAGE_SIZE];
                 buffer.read(0, &mut bytes);
                 frame.as_ref().write(0, &bytes);

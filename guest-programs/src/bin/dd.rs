@@ -8,7 +8,6 @@ use guest_programs::{Status, Words, program, say, size, sys};
 program!(dd);
 
 const USAGE: &str = "usage: dd if=DISK of=DISK [bs=BYTES] [count=N] [skip=N] [seek=N]";
-const BUFFER: usize = TRANSFER_MAX as usize;
 
 fn dd(words: Words) -> Status {
     let (Some(from), Some(to)) = (words.value("if"), words.value("of")) else {
@@ -56,10 +55,11 @@ fn copy(
     if count > room {
         return Err(Refusal::Argument);
     }
-    let mut buffer = [0; BUFFER];
+    let mut buffer = [0; TRANSFER_MAX];
     let mut done = 0;
     while done < count {
-        let bytes = ((count - done) * 512).min(TRANSFER_MAX) as usize;
+        let rest = usize::try_from((count - done).saturating_mul(512)).unwrap_or(usize::MAX);
+        let bytes = rest.min(TRANSFER_MAX);
         let part = &mut buffer[..bytes];
         from.read(skip + done, part)?;
         to.write(seek + done, part)?;

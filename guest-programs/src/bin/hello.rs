@@ -6,11 +6,11 @@ use guest_programs::{Status, Words, program, say, sys};
 program!(hello);
 
 /// A page in the middle of the kernel's memory, at the address where the kernel has it.
-const KERNEL: u64 = 0x20_0000;
+const KERNEL: usize = 0x20_0000;
 /// The first address of the machine's table of frames, which Xen shows to kernels.
-const FRAME_TABLE: u64 = 0xffff_8000_0000_0000;
+const FRAME_TABLE: usize = 0xffff_8000_0000_0000;
 /// Below the stack of every program.
-const BELOW: u64 = 0x80_0000_0000;
+const BELOW: usize = 0x80_0000_0000;
 
 fn hello(words: Words) -> Status {
     match words.iter().nth(1) {
@@ -33,7 +33,7 @@ fn hello(words: Words) -> Status {
             1
         }
         Some("code") => {
-            let code = hello as fn(Words) -> Status as usize as u64;
+            let code = hello as fn(Words) -> Status as usize;
             u8::from(!sys::poke_outside(code))
         }
         Some("deep") => u8::from(deep(0) == 0),

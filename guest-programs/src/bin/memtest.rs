@@ -7,15 +7,13 @@
 //! from swap and went there. At the end it checks them all.
 #![cfg_attr(target_os = "none", no_std, no_main)]
 
-use guest_programs::calls::WANTED_MAX;
+use guest_programs::calls::WANTED_MAX as WANTED;
 use guest_programs::page::{WORDS, check, fill, mix};
 use guest_programs::{Status, Words, program, say, size, sys};
 
 program!(memtest);
 
 const USAGE: &str = "usage: memtest SIZE [--swaps=N] [--accesses=N] [--ahead=N] [--seed=N]";
-/// The most pages that are asked for together.
-const WANTED: usize = WANTED_MAX as usize;
 
 struct Memory {
     pages: &'static mut [[u64; WORDS]],
@@ -31,7 +29,8 @@ impl Memory {
 
     /// The page that a random number means.
     fn at(&self, random: u64) -> usize {
-        (random >> 1) as usize % self.pages.len()
+        // A remainder of what fits in memory fits.
+        usize::try_from((random >> 1) % self.pages.len() as u64).unwrap_or(0)
     }
 
     /// Says that the pages that these numbers mean will be accessed.
@@ -59,7 +58,8 @@ impl Memory {
 }
 
 fn memtest(words: Words) -> Status {
-    let count = words.iter().nth(1).and_then(size).map(|bytes| (bytes / 4096) as usize);
+    let count = words.iter().nth(1).and_then(size);
+    let count = count.and_then(|bytes| usize::try_from(bytes / 4096).ok());
     let Some(count) = count.filter(|&count| count > 0) else {
         say!("{USAGE}");
         return 2;
@@ -78,11 +78,12 @@ fn memtest(words: Words) -> Status {
     report("written", begin);
     let swaps = number("swaps");
     let otherwise = if swaps.is_some() { u64::MAX } else { count as u64 };
+    let ahead = words.value("ahead").map_or(Some(WANTED), |text| text.parse().ok());
     let plan = Plan {
         swaps,
         accesses: number("accesses").unwrap_or(otherwise),
         seed: number("seed").unwrap_or(1),
-        ahead: number("ahead").map_or(WANTED, |ahead| ahead.clamp(1, WANTED as u64) as usize),
+        ahead: ahead.map_or(WANTED, |ahead: usize| ahead.clamp(1, WANTED)),
     };
     let accesses = accesses(&mut memory, &plan);
     report("accessed", begin);

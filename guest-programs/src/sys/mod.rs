@@ -88,7 +88,7 @@ pub fn exit(status: u8) -> ! {
 
 /// Prints text.
 pub fn print(text: &str) {
-    for part in text.as_bytes().chunks(TEXT_MAX as usize) {
+    for part in text.as_bytes().chunks(TEXT_MAX) {
         // SAFETY: nothing is written.
         let _ = unsafe { call(Call::Print, [address(part), part.len() as u64, 0, 0]) };
     }
@@ -108,7 +108,8 @@ pub fn pages(count: usize) -> Result<&'static mut [[u64; WORDS]], Refusal> {
     let bytes = (count as u64).checked_mul(4096).ok_or(Refusal::NoMemory)?;
     // SAFETY: the heap gets longer; nothing that is there changes.
     let end = unsafe { call(Call::Grow, [bytes, 0, 0, 0]) }?;
-    let start = core::ptr::with_exposed_provenance_mut((end - bytes) as usize);
+    let start = usize::try_from(end - bytes).map_err(|_| Refusal::NoMemory)?;
+    let start = core::ptr::with_exposed_provenance_mut(start);
     // SAFETY: the kernel just gave these pages to us, aligned and readable as zeros, and gives
     // them to nobody else.
     Ok(unsafe { slice::from_raw_parts_mut(start, count) })
@@ -125,14 +126,14 @@ pub fn figures() -> [u64; 4] {
 /// Says that pages will be accessed soon, so that those in swap come together. The first
 /// [`WANTED_MAX`] count.
 pub fn want(addresses: &[u64]) {
-    let addresses = &addresses[..addresses.len().min(WANTED_MAX as usize)];
+    let addresses = &addresses[..addresses.len().min(WANTED_MAX)];
     // SAFETY: nothing is written.
     let _ = unsafe { call(Call::Want, [address(addresses), addresses.len() as u64, 0, 0]) };
 }
 
 /// Reads a word at any address, which may be the last thing that the program does.
-pub fn peek(address: u64) -> u64 {
-    let place = core::ptr::with_exposed_provenance::<u64>(address as usize);
+pub fn peek(address: usize) -> u64 {
+    let place = core::ptr::with_exposed_provenance::<u64>(address);
     // SAFETY: an address that is not ours ends the program, and no harm is done by reading one
     // that is: the value is a number.
     unsafe { place.read_volatile() }
@@ -140,8 +141,8 @@ pub fn peek(address: u64) -> u64 {
 
 /// Writes a word at any address that is not the program's, which is the last thing that it does.
 /// Tells whether it was not.
-pub fn poke_outside(address: u64) -> bool {
-    let place = core::ptr::with_exposed_provenance_mut::<u64>(address as usize);
+pub fn poke_outside(address: usize) -> bool {
+    let place = core::ptr::with_exposed_provenance_mut::<u64>(address);
     // SAFETY: below the stack nothing is ours, so no memory of ours changes.
     unsafe { place.write_volatile(1) };
     false
