@@ -14,6 +14,7 @@ mod guests;
 mod isolation;
 mod linux;
 mod modules;
+mod programs;
 mod scene;
 mod share;
 
@@ -37,6 +38,7 @@ fn stories(counted: bool) -> Vec<(Story, bool)> {
         elevators::STORIES,
         files::STORIES,
         modules::STORIES,
+        programs::STORIES,
         isolation::STORIES,
         share::STORIES,
         ends::STORIES,

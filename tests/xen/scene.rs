@@ -20,6 +20,9 @@ pub(crate) const GUEST_TIMEOUT: Duration = Duration::from_secs(240);
 /// Our backend in Dom0.
 pub(crate) const BLKBACK: &str = "/lab/blkback";
 
+/// Where the programs for inside the guest are in Dom0.
+pub(crate) const PROGRAMS: &str = "/lab/programs";
+
 /// A guest that never runs, to attach disks to.
 pub(crate) const BYSTANDER: &str = "bystander";
 
@@ -66,13 +69,18 @@ impl Scene {
         xtask::setup::ensure(host)?;
         let kernel = build::guest_kernel(host)?;
         let blkback = build::blkback(host)?;
+        let programs = build::guest_programs(host)?;
         let folder = std::env::temp_dir().join(format!("pvblk-xen-{}", std::process::id()));
         std::fs::create_dir_all(&folder).context(|| format!("making {}", folder.display()))?;
         let disks = make_disks(&folder)?;
+        let mut files = vec![(kernel, "/lab/pvblk".into()), (blkback, BLKBACK.into())];
+        for name in build::GUEST_PROGRAMS {
+            files.push((programs.join(name), format!("{PROGRAMS}/{name}")));
+        }
         let config = LabConfig {
             guests_memory_mib: 800,
             disks: disks.into_iter().map(HostDisk::new).collect(),
-            files: vec![(kernel, "/lab/pvblk".into()), (blkback, BLKBACK.into())],
+            files,
             linux_guest: true,
             fio: true,
             qdisk: true,

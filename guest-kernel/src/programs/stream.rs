@@ -246,6 +246,7 @@ impl Writer {
 }
 
 /// All bytes of a disk, or the first `limit_bytes` of it.
+#[cfg(any(target_os = "none", test))]
 pub(crate) fn whole<M: Machine>(
     machine: &M,
     disks: &mut Disks<M>,

@@ -10,6 +10,7 @@ use core::time::Duration;
 use sha2::{Digest, Sha256};
 
 use super::play::{Mischief, Play};
+use super::stream::whole;
 use super::{Disks, bench, copy, digest, list, stamp, touch, watch};
 use crate::pattern::Pattern;
 
@@ -35,6 +36,17 @@ fn sha256_is_that_of_the_medium() {
     assert_eq!(printed.lines().next().unwrap(), format!("{expected}  xvda"));
     assert!(printed.contains("sha256: xvda: 1.00 MiB in "), "{printed}");
     assert_eq!(play.marks(), ["first read"]);
+    play.assert_clean(disks);
+}
+
+#[test]
+fn a_disk_is_read_whole_or_up_to_a_limit() {
+    let (play, mut disks) = scene(1);
+    let medium = play.back(0, |disk| disk.medium.clone());
+    for limit in [usize::MAX, SECTORS * 512, 66_000, 512, 0] {
+        let bytes = whole(&play, &mut disks, "xvda", limit).unwrap();
+        assert_eq!(bytes, medium[..medium.len().min(limit / 512 * 512)]);
+    }
     play.assert_clean(disks);
 }
 

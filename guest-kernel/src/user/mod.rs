@@ -17,6 +17,8 @@ pub mod swap_header;
 
 #[cfg(test)]
 mod model;
+#[cfg(test)]
+mod swap_tests;
 
 /// Bytes of a page.
 pub const PAGE_BYTES: u64 = crate::layout::PAGE_BYTES;
