@@ -6,6 +6,7 @@
 
 use alloc::collections::VecDeque;
 use alloc::format;
+#[cfg(any(target_os = "none", test))]
 use alloc::vec::Vec;
 
 use blkfront::{BUFFER_BYTES_MAX, Buffer, SubmitError, Tag};
