@@ -548,7 +548,7 @@ mod tests {
             let mut truth = std::vec![0_u64; 256];
             for round in 1..5000 {
                 let page = random.next() % 256;
-                let write = (random.next() % 2 == 0).then_some(round);
+                let write = random.next().is_multiple_of(2).then_some(round);
                 let found = access(&mut pager, &mut swap, page, write).expect("goes on");
                 let known = &mut truth[usize::try_from(page).expect("small")];
                 assert_eq!(found, *known, "page {page} in round {round} of seed {seed}");
