@@ -17,6 +17,13 @@ pub(crate) struct Frame {
     free: Rc<Cell<usize>>,
 }
 
+impl Frame {
+    /// What the kernel writes: the processor does not note it.
+    pub(crate) fn set(&self, value: u64) {
+        self.value.set(value);
+    }
+}
+
 impl Drop for Frame {
     fn drop(&mut self) {
         assert_eq!(Rc::strong_count(&self.value), 1, "a frame was freed while it was mapped");

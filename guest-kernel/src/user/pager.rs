@@ -590,9 +590,28 @@ mod tests {
         // 64 in memory and 192 in swap: places of pages in memory must be given back.
         let (mut pager, mut swap) = (pager(64 + BATCH, 256), ModelSwap::new(224));
         let mut random = Random(3);
-        for round in 0..5000 {
+        let mut truth = std::vec![0_u64; 256];
+        for round in 1..10_000 {
             let page = random.next() % 256;
-            access(&mut pager, &mut swap, page, Some(round)).expect("goes on");
+            let write = (round < 3000 || round % 8 == 0).then_some(round);
+            let found = access(&mut pager, &mut swap, page, write).expect("goes on");
+            let known = &mut truth[usize::try_from(page).expect("small")];
+            assert_eq!(found, *known, "page {page} in round {round}");
+            *known = write.unwrap_or(*known);
+        }
+    }
+
+    #[test]
+    fn what_the_kernel_writes_for_a_program_goes_to_swap_too() {
+        let (mut pager, mut swap) = (pager(64, 256), ModelSwap::new(300));
+        for round in 1..4 {
+            for page in 0..256 {
+                let address = HEAP + page * PAGE_BYTES;
+                pager.writable(&mut swap, address).expect("goes on").set(page * round);
+            }
+            for page in 0..256 {
+                assert_eq!(access(&mut pager, &mut swap, page, None), Ok(page * round));
+            }
         }
     }
 
