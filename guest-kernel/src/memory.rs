@@ -9,6 +9,7 @@ use alloc::string::String;
 
 use crate::kernel::{Kernel, Status};
 use crate::programs::arguments::size;
+use crate::user::swap::Area;
 use crate::{arch, programs};
 
 /// Bytes of a frame, in KiB.
@@ -22,6 +23,10 @@ pub(crate) fn free(kernel: &Kernel, _: &[String]) -> Status {
     let kib = |frames: u64| frames * FRAME_KIB;
     println!("{:<8}{:>12}{:>12}{:>12}", "KiB", "total", "used", "free");
     println!("{:<8}{:>12}{:>12}{:>12}", "Mem:", kib(figures.total), kib(used), kib(figures.free));
+    if let Some(swap) = kernel.swap.borrow().as_ref().map(Area::figures) {
+        let [total, used] = [swap.total, swap.used].map(|pages| kib(u64::from(pages)));
+        println!("{:<8}{total:>12}{used:>12}{:>12}", "Swap:", total - used);
+    }
     let other = used.saturating_sub(figures.heap + figures.tables + granted);
     println!(
         "used: {} heap, {} page tables, {} granted to other domains, {} kernel and others",

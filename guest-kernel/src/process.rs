@@ -6,6 +6,7 @@
 use alloc::string::String;
 use alloc::vec::Vec;
 use core::fmt;
+use core::sync::atomic::Ordering;
 use core::time::Duration;
 
 use blkif::Operation;
@@ -125,7 +126,11 @@ impl Process<'_> {
     fn go(&mut self) -> End {
         self.rearm();
         loop {
+            let begin = self.kernel.now();
             let fault_address = run_user(self.pager.space(), &mut self.frame);
+            let time = self.kernel.now().since(begin);
+            let ns = u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
+            self.kernel.user_ns.fetch_add(ns, Ordering::Relaxed);
             let step = match self.frame.vector {
                 SYSCALL => self.call(),
                 EVENT => self.look_around().map(|()| None),
@@ -177,6 +182,7 @@ impl Process<'_> {
         }
         if self.kernel.now() >= self.until {
             self.swap.disks.look_after(self.kernel);
+            self.swap.disks.observe(self.kernel);
             self.rearm();
         }
         Ok(())

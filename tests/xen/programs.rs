@@ -64,13 +64,13 @@ fn run_and_die(scene: &Scene) -> Result<()> {
 fn overcommit(scene: &Scene) -> Result<()> {
     let [swap, _] = LINUX;
     scene.dom0(&format!("mkswap -L spare {swap}"))?;
-    let run = "swapon LABEL=spare; memtest 72M --swaps=20000; swapon -s; \
+    let run = "swapon LABEL=spare; memtest 72M --swaps=20000; swapon -s; free; \
                /bin/dd if=xvda of=xvdc count=512; swapoff";
     let guest = guest(scene, "overcommit", run)?;
     let guest = guest.disk(Backend::Pvblk, swap, "xvdb", false);
     let guest = guest.disk(Backend::Pvblk, PATTERN, "xvdc", false);
     let console = scene.play(&guest)?;
-    for line in ["memtest: 18432 pages", " 0 wrong", "dd: 4096 sectors", "swap off xvdb"] {
+    for line in ["memtest: 18432 pages", " 0 wrong", "Swap:", "dd: 4096 sectors", "swap off xvdb"] {
         ensure(console.contains(line), || format!("no {line:?}:\n{console}"))?;
     }
     let [_, root] = LINUX;
