@@ -27,12 +27,8 @@ const TOP: [&str; 2] = ["tests", "xtask"];
 /// The three folders and the file in which `unsafe` may stand: the machine, Dom0's device nodes,
 /// the programs' system calls, and what modules and the kernel pass each other. Modules themselves
 /// have none.
-const UNSAFE_PLACES: [&str; 4] = [
-    "guest-kernel/src/arch",
-    "blkback/src/sys",
-    "guest-programs/src/sys",
-    "module-abi/src/sys.rs",
-];
+const UNSAFE_PLACES: [&str; 4] =
+    ["guest-kernel/src/arch", "blkback/src/sys", "guest-programs/src/sys", "module-abi/src/sys.rs"];
 /// Members whose `lib.rs` forbids unsafe code for good.
 const FORBIDDING: [&str; 7] = ["ring", "xen", "blkif", "blkfront", "files", "sim", "tests"];
 /// Code lines of a file before its tests.

@@ -104,6 +104,10 @@ impl BuildTask {
         for name in build::MODULES {
             println!("{}", build::module(host, name)?.display());
         }
+        let programs = build::guest_programs(host)?;
+        for name in build::GUEST_PROGRAMS {
+            println!("{}", programs.join(name).display());
+        }
         println!("{}", build::blkback(host)?.display());
         Ok(0)
     }
