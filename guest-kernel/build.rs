@@ -8,7 +8,7 @@ fn main() {
     let script = concat!(env!("CARGO_MANIFEST_DIR"), "/kernel.ld");
     // The target calls the linker itself, so the arguments have no "-Wl,". The addresses are
     // fixed (Xen loads the image where it says), so nothing is left to relocate.
-    for argument in ["--no-pie", "--strip-debug", "-z", "noexecstack"] {
+    for argument in ["--no-pie", "--strip-all", "-z", "noexecstack"] {
         println!("cargo::rustc-link-arg-bins={argument}");
     }
     println!("cargo::rustc-link-arg-bins=-T{script}");
