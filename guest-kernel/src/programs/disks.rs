@@ -83,6 +83,7 @@ impl<M: Machine> Disks<M> {
             machine.print(format_args!("pvblk: cannot watch {FOLDER}: {error}"));
         }
         self.look_for_new(machine);
+        self.look_after(machine);
         let until = machine.now().after(patience);
         while !self.devices.iter().all(|it| it.is_connected() || it.is_closed()) {
             if machine.now() >= until {
@@ -306,14 +307,19 @@ impl<M: Machine> Disks<M> {
     pub fn look_after(&mut self, machine: &M) {
         self.observe(machine);
         let Some(store) = machine.store() else { return };
-        let mut folder = false;
-        while let Ok(Some(event)) = store.event() {
-            folder |= event.token == FOLDER;
-            for device in self.devices.iter_mut().filter(|it| it.path() == event.token) {
-                turn(machine, store, device);
+        loop {
+            let mut folder = false;
+            while let Ok(Some(event)) = store.event() {
+                folder |= event.token == FOLDER;
+                for device in self.devices.iter_mut().filter(|it| it.path() == event.token) {
+                    turn(machine, store, device);
+                }
             }
-        }
-        if folder {
+            if !folder {
+                return;
+            }
+            // Its questions may have brought more watches in with the answers, and nothing else
+            // will tell of those.
             self.look_for_new(machine);
         }
     }
