@@ -16,7 +16,7 @@
 //! means well.
 //!
 //! A module in Rust needs none of this: it implements [`Plugin`] and [`Elevator`] and names
-//! itself in [`module!`]. `modules/sstf` is one.
+//! itself in `module!`. `modules/sstf` is one.
 #![no_std]
 
 use core::ffi::c_void;
