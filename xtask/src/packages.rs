@@ -11,8 +11,8 @@ use crate::error::{Context, LabError, Result};
 use crate::host::{self, Host};
 use crate::setup;
 
-/// What the guests are made of, before dependencies.
-const WANT: [&str; 12] = [
+/// What the guests are made of, before dependencies; and Xen's headers, to hold ours against.
+const WANT: [&str; 13] = [
     "xen-system-amd64",
     "xenstore-utils",
     "linux-image-amd64",
@@ -25,6 +25,7 @@ const WANT: [&str; 12] = [
     "qemu-system-xen",
     "fio",
     "strace",
+    "libxen-dev",
 ];
 
 /// Parts of the dependencies that the guests never run.
@@ -90,6 +91,11 @@ impl Pool {
     pub fn hypervisor(&self) -> Result<PathBuf> {
         let is_it = |name: &str| name.starts_with("xen-") && name.ends_with(".gz");
         self.only("boot", is_it, "a hypervisor")
+    }
+
+    /// The folder that Xen's public headers are in, as `xen/xen.h`.
+    pub fn headers(&self) -> PathBuf {
+        self.root.join("usr/include")
     }
 
     /// Xen's own folder of programs and libraries, `usr/lib/xen-VERSION`.

@@ -15,7 +15,7 @@ use rustix::process::{Pid, Signal, kill_process_group};
 use crate::error::{Context, LabError, Result};
 use crate::host::{self, Host};
 use crate::setup::KERNEL_TARGET;
-use crate::{interrupt, lab, setup, smoke};
+use crate::{interrupt, lab, packages, setup, smoke};
 
 /// No gate may take longer than this.
 const GATE_TIMEOUT: Duration = Duration::from_secs(25 * 60);
@@ -57,7 +57,7 @@ pub fn run(host: Host, words: &[String]) -> Result<Tally> {
     let start = Instant::now();
     let chosen =
         |gate: &Gate| words.is_empty() || words.iter().any(|word| gate.name.contains(word));
-    let gates: Vec<Gate> = gates().into_iter().filter(chosen).collect();
+    let mut gates: Vec<Gate> = gates().into_iter().filter(chosen).collect();
     if gates.is_empty() {
         return Err(LabError::Usage(format!("no such gate; there are: {}", names().join(" "))));
     }
@@ -67,6 +67,11 @@ pub fn run(host: Host, words: &[String]) -> Result<Tally> {
     }
     if gates.iter().any(|gate| matches!(gate.name, "smoke" | "xen")) {
         lab::prepare(host)?;
+    }
+    if let Some(Gate { check: Check::Command(cargo), .. }) =
+        gates.iter_mut().find(|gate| gate.name == "test")
+    {
+        cargo.env("XEN_HEADERS", packages::ensure(host)?.headers());
     }
     eprintln!("{:7.1} s  set-up", start.elapsed().as_secs_f64());
     let logs = lab::new_logs("test")?;
