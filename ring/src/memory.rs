@@ -80,23 +80,27 @@ impl Page {
         }
     }
 
+    /// Copies all of another page, each word once.
+    pub fn copy_from(&self, from: &Page) {
+        for (word, from) in self.words.iter().zip(&from.words) {
+            word.store(from.load(Ordering::Relaxed), Ordering::Relaxed);
+        }
+    }
+
     /// Copies `out.len()` bytes, from `offset_bytes` on, each word once.
     ///
     /// # Panics
     /// If the range leaves the page.
     pub fn read(&self, offset_bytes: usize, out: &mut [u8]) {
         assert!(offset_bytes + out.len() <= PAGE_SIZE, "read past the end of a page");
-        let mut at = offset_bytes;
-        let mut rest = out;
-        while !rest.is_empty() {
-            let word = self.words[at / 4].load(Ordering::Relaxed).to_le_bytes();
-            let part = &word[at % 4..];
-            let count = part.len().min(rest.len());
-            let (now, later) = rest.split_at_mut(count);
-            now.copy_from_slice(&part[..count]);
-            rest = later;
-            at += count;
+        let (head, rest) = out.split_at_mut(before_word(offset_bytes, out.len()));
+        let (whole, tail) = rest.as_chunks_mut();
+        self.read_part(offset_bytes, head);
+        let first = offset_bytes.div_ceil(4);
+        for (word, bytes) in self.words.iter().skip(first).zip(&mut *whole) {
+            *bytes = word.load(Ordering::Relaxed).to_le_bytes();
         }
+        self.read_part((first + whole.len()) * 4, tail);
     }
 
     /// Writes `bytes` at `offset_bytes`. Words that are covered only in part keep their other
@@ -106,19 +110,44 @@ impl Page {
     /// If the range leaves the page.
     pub fn write(&self, offset_bytes: usize, bytes: &[u8]) {
         assert!(offset_bytes + bytes.len() <= PAGE_SIZE, "write past the end of a page");
-        let mut at = offset_bytes;
-        let mut rest = bytes;
-        while !rest.is_empty() {
-            let word = &self.words[at / 4];
-            let count = (4 - at % 4).min(rest.len());
-            let mut value =
-                if count == 4 { [0; 4] } else { word.load(Ordering::Relaxed).to_le_bytes() };
-            value[at % 4..at % 4 + count].copy_from_slice(&rest[..count]);
-            word.store(u32::from_le_bytes(value), Ordering::Relaxed);
-            rest = &rest[count..];
-            at += count;
+        let (head, rest) = bytes.split_at(before_word(offset_bytes, bytes.len()));
+        let (whole, tail) = rest.as_chunks();
+        self.write_part(offset_bytes, head);
+        let first = offset_bytes.div_ceil(4);
+        for (word, &bytes) in self.words.iter().skip(first).zip(whole) {
+            word.store(u32::from_le_bytes(bytes), Ordering::Relaxed);
+        }
+        self.write_part((first + whole.len()) * 4, tail);
+    }
+
+    /// Reads bytes of one word.
+    fn read_part(&self, offset_bytes: usize, out: &mut [u8]) {
+        if out.is_empty() {
+            return;
+        }
+        let word = self.words[offset_bytes / 4].load(Ordering::Relaxed).to_le_bytes();
+        for (out, byte) in out.iter_mut().zip(&word[offset_bytes % 4..]) {
+            *out = *byte;
         }
     }
+
+    /// Writes bytes of one word.
+    fn write_part(&self, offset_bytes: usize, bytes: &[u8]) {
+        if bytes.is_empty() {
+            return;
+        }
+        let word = &self.words[offset_bytes / 4];
+        let mut value = word.load(Ordering::Relaxed).to_le_bytes();
+        for (byte, new) in value[offset_bytes % 4..].iter_mut().zip(bytes) {
+            *byte = *new;
+        }
+        word.store(u32::from_le_bytes(value), Ordering::Relaxed);
+    }
+}
+
+/// How many of `length` bytes from `offset_bytes` on lie before the next whole word.
+fn before_word(offset_bytes: usize, length: usize) -> usize {
+    length.min(offset_bytes.next_multiple_of(4) - offset_bytes)
 }
 
 impl Default for Page {

@@ -7,7 +7,7 @@ use std::collections::VecDeque;
 use std::sync::atomic::Ordering;
 
 use ring::bytes::{Area, Receiver, Sender};
-use ring::{Broken, Index, Memory, Page};
+use ring::{Broken, Index, Memory, PAGE_SIZE, Page};
 
 /// Each area with the words of its consumer and producer index.
 const AREAS: [(Area, usize, usize); 4] = [
@@ -65,6 +65,33 @@ fn bytes_come_out_as_a_queue_gives_them() {
             }
         }
     }
+}
+
+#[test]
+fn any_range_of_a_page_is_read_and_written_and_no_byte_beside_it() {
+    let page = Page::new();
+    let mut known = [0; PAGE_SIZE];
+    let mut next = 0_u8;
+    for first in (0..9).chain(PAGE_SIZE - 20..=PAGE_SIZE) {
+        for length in (0..13).chain([PAGE_SIZE - 8]).filter(|length| first + length <= PAGE_SIZE) {
+            for byte in &mut known[first..first + length] {
+                next = next.wrapping_mul(5).wrapping_add(7);
+                *byte = next;
+            }
+            page.write(first, &known[first..first + length]);
+            let mut whole = [0; PAGE_SIZE];
+            page.read(0, &mut whole);
+            assert_eq!(whole, known, "written {length} at {first}");
+            let mut part = vec![0; length];
+            page.read(first, &mut part);
+            assert_eq!(part, &known[first..first + length], "read {length} at {first}");
+        }
+    }
+    let copy = Page::new();
+    copy.copy_from(&page);
+    let mut whole = [0; PAGE_SIZE];
+    copy.read(0, &mut whole);
+    assert_eq!(whole, known);
 }
 
 #[test]

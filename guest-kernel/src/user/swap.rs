@@ -250,7 +250,6 @@ impl<M: Machine> Session<'_, M> {
 
     fn write_out<F: AsRef<ring::Page>>(&mut self, pages: &[(Slot, &F)]) -> Result<(), Failure> {
         let mut rest = pages;
-        let mut bytes = [0; PAGE_SIZE];
         while let Some((first, _)) = rest.first() {
             let (which, sector) = self.locate(*first)?;
             // Half of the pool at most, so that a read finds room.
@@ -258,9 +257,8 @@ impl<M: Machine> Session<'_, M> {
             let length = row(rest.iter().map(|page| page.0), room.clamp(1, REQUEST_PAGES));
             let (run, later) = rest.split_at(length);
             let buffer = self.buffer(which, length * PAGE_SIZE)?;
-            for (at, (_, frame)) in run.iter().enumerate() {
-                frame.as_ref().read(0, &mut bytes);
-                buffer.write(at * PAGE_SIZE, &bytes);
+            for (page, (_, frame)) in buffer.pages().zip(run) {
+                page.copy_from(frame.as_ref());
             }
             let tag = self.put(which, Operation::Write, sector, buffer)?;
             let slots = first.0..first.0.saturating_add(u32::try_from(length).unwrap_or(u32::MAX));
@@ -303,9 +301,7 @@ impl<M: Machine> Session<'_, M> {
                 let (_, frame) = rest[reads.swap_remove(at).1];
                 let buffer =
                     done.buffer.ok_or_else(|| Failure::failed("a read lost its buffer"))?;
-                let mut bytes = [0; PAGE_SIZE];
-                buffer.read(0, &mut bytes);
-                frame.as_ref().write(0, &bytes);
+                buffer.pages().for_each(|page| frame.as_ref().copy_from(page));
             }
             rest = &rest[count..];
         }
