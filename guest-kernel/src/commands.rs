@@ -156,6 +156,7 @@ pub const COMMANDS: &[Command] = &[
 /// somebody to type; without `run=`, or with the word `shell`, runs what is typed.
 pub(crate) fn run(kernel: &Kernel, initial_domain: bool) -> ! {
     let list = kernel.command_line().value("run");
+    kernel.mark("shell");
     if initial_domain && list.is_none() {
         kernel.note(selfcheck::run(kernel));
         kernel.shutdown(ShutdownReason::Reboot);
