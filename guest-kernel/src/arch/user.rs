@@ -30,7 +30,7 @@ use super::memory::{OwnedPage, memory_figures, own_page, raw_page};
 use super::{paging, shared, traps};
 use crate::dump::{EVENT, Frame, SYSCALL};
 use crate::layout::{PAGE_BYTES, Use, table_flags};
-use crate::user::pager::{Space, Usage};
+use crate::user::pager::{Space, Usage, WANTED_MAX};
 use crate::user::{PAGES_MAX, Page, WINDOW};
 
 /// Frames that programs leave to the kernel: page tables, heap, grants.
@@ -39,6 +39,7 @@ const RESERVE: u64 = 128;
 const ENTRIES: usize = 512;
 /// Entries that are changed with one hypercall.
 const UPDATES_MAX: usize = 64;
+const _: () = assert!(WANTED_MAX <= UPDATES_MAX);
 
 global_asm!(
     ".pushsection .bss.user, \"aw\", @nobits",
@@ -223,14 +224,19 @@ impl Space for UserSpace {
         frame.as_ref().clear();
     }
 
-    fn map(&mut self, page: Page, frame: &OwnedPage, rights: Use) -> Option<()> {
-        self.reach(page)?;
-        let (table, index) = self.place(page)?;
-        let flags = rights.flags()? | PageTableFlags::USER_ACCESSIBLE | PageTableFlags::ACCESSED;
-        let mut entry = PageTableEntry::new();
-        entry.set_addr(PhysAddr::new(frame.machine_frame().0 * PAGE_BYTES), flags);
+    fn map(&mut self, pages: &[(Page, &OwnedPage, Use)]) -> Option<()> {
+        let mut updates = ArrayVec::<MmuUpdate, UPDATES_MAX>::new();
+        for &(page, frame, rights) in pages {
+            self.reach(page)?;
+            let (table, index) = self.place(page)?;
+            let flags =
+                rights.flags()? | PageTableFlags::USER_ACCESSIBLE | PageTableFlags::ACCESSED;
+            let mut entry = PageTableEntry::new();
+            entry.set_addr(PhysAddr::new(frame.machine_frame().0 * PAGE_BYTES), flags);
+            updates.push(MmuUpdate::entry(entry_address(table, index), raw(&entry)));
+        }
         // Nothing was mapped there, and what is not mapped is in no TLB.
-        update(&[MmuUpdate::entry(entry_address(table, index), raw(&entry))]).ok()
+        update(&updates).ok()
     }
 
     fn unmap(&mut self, pages: &[Page]) {

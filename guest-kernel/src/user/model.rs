@@ -6,7 +6,7 @@ use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
-use super::pager::{Backing, Space, Usage};
+use super::pager::{Backing, Space, Usage, WANTED_MAX};
 use super::slots::Slots;
 use super::{Page, Slot};
 use crate::layout::Use;
@@ -69,10 +69,13 @@ impl Space for Model {
         frame.value.set(0);
     }
 
-    fn map(&mut self, page: Page, frame: &Frame, _: Use) -> Option<()> {
-        let usage = Usage { accessed: true, dirty: false };
-        let mapping = Mapping { value: frame.value.clone(), usage };
-        assert!(self.mapped.borrow_mut().insert(page.0, mapping).is_none(), "mapped twice");
+    fn map(&mut self, pages: &[(Page, &Frame, Use)]) -> Option<()> {
+        assert!(pages.len() <= WANTED_MAX);
+        for (page, frame, _) in pages {
+            let usage = Usage { accessed: true, dirty: false };
+            let mapping = Mapping { value: frame.value.clone(), usage };
+            assert!(self.mapped.borrow_mut().insert(page.0, mapping).is_none(), "mapped twice");
+        }
         Some(())
     }
 

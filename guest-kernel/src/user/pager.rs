@@ -40,8 +40,9 @@ pub trait Space {
     fn frame(&mut self) -> Option<Self::Frame>;
     /// Fills a frame with zeros.
     fn clear(&mut self, frame: &Self::Frame);
-    /// Maps a page that is not mapped; `None` if there is no memory for the tables.
-    fn map(&mut self, page: Page, frame: &Self::Frame, rights: Use) -> Option<()>;
+    /// Maps pages that are not mapped, at most [`WANTED_MAX`]; `None` if there is no memory for the
+    /// tables, and then perhaps only some of them.
+    fn map(&mut self, pages: &[(Page, &Self::Frame, Use)]) -> Option<()>;
     /// Ends the mapping of pages; after it nothing reaches their frames.
     fn unmap(&mut self, pages: &[Page]);
     /// What the processor noted about a page that is mapped.
@@ -262,7 +263,7 @@ impl<S: Space> Pager<S> {
         backing: &mut B,
         page: Page,
     ) -> Result<&S::Frame, Stop<B::Error>> {
-        self.rights(page).ok_or(Stop::Wild)?;
+        rights(&self.regions, page).ok_or(Stop::Wild)?;
         self.filled(backing, page)
     }
 
@@ -287,14 +288,9 @@ impl<S: Space> Pager<S> {
         Ok(&resident.frame)
     }
 
-    fn rights(&self, page: Page) -> Option<Use> {
-        let region = self.regions.iter().find(|(pages, _)| pages.contains(&page.0))?;
-        Some(region.1)
-    }
-
     fn allowed(&self, address: u64, access: Access) -> Option<Page> {
         let page = Page::at(address)?;
-        let rights = self.rights(page)?;
+        let rights = rights(&self.regions, page)?;
         let fits = match access {
             Access::Read => rights != Use::Nothing,
             Access::Write => rights == Use::Data,
@@ -346,35 +342,38 @@ impl<S: Space> Pager<S> {
         backing.read(&reads).map_err(Stop::Backing)?;
         self.counters.ins += reads.len() as u64;
         drop(reads);
+        let count = coming.len();
         for Coming { page, slot, frame } in coming {
             if backing.scarce() {
                 // From here on this page is like one that never was in swap.
                 backing.give(slot);
-                self.settle(page, frame, None)?;
+                self.settle(page, frame, None);
             } else {
-                self.settle(page, frame, Some(slot))?;
+                self.settle(page, frame, Some(slot));
             }
         }
-        Ok(())
+        self.map_last(count)
     }
 
-    /// Notes a page as in memory, and maps it. Without a place in swap it counts as changed,
-    /// unless it is zeros.
-    fn settle<E>(
-        &mut self,
-        page: Page,
-        frame: S::Frame,
-        slot: Option<Slot>,
-    ) -> Result<usize, Stop<E>> {
+    /// Notes a page as in memory. Without a place in swap it counts as changed, unless it is zeros.
+    fn settle(&mut self, page: Page, frame: S::Frame, slot: Option<Slot>) {
         let was_swapped = matches!(self.pages[page.0 as usize], State::Swapped(_));
         let changed = was_swapped && slot.is_none();
-        let rights = self.rights(page).ok_or(Stop::Wild)?;
-        let mapped = self.space.map(page, &frame, rights);
-        let at = self.residents.len();
+        let at = u32::try_from(self.residents.len()).unwrap_or(u32::MAX);
         self.residents.push(Resident { page, frame, slot, changed });
-        self.pages[page.0 as usize] = State::Resident(u32::try_from(at).unwrap_or(u32::MAX));
-        // Without a mapping the page is in memory all the same, and the program ends.
-        mapped.map(|()| at).ok_or(Stop::OutOfMemory)
+        self.pages[page.0 as usize] = State::Resident(at);
+    }
+
+    /// Maps the last of the residents, together.
+    fn map_last<E>(&mut self, count: usize) -> Result<(), Stop<E>> {
+        let Self { space, residents, regions, .. } = self;
+        let first = residents.len() - count;
+        let mut pages = ArrayVec::<_, WANTED_MAX>::new();
+        for Resident { page, frame, .. } in &residents[first..] {
+            pages.push((*page, frame, rights(regions, *page).ok_or(Stop::Wild)?));
+        }
+        // Without a mapping they are in memory all the same, and the program ends.
+        space.map(&pages).ok_or(Stop::OutOfMemory)
     }
 
     /// Has the page in memory; tells its place among the residents.
@@ -388,7 +387,9 @@ impl<S: Space> Pager<S> {
             State::Untouched => {
                 let frame = self.obtain(backing, 0)?;
                 self.space.clear(&frame);
-                self.settle(page, frame, None)
+                self.settle(page, frame, None);
+                self.map_last(1)?;
+                Ok(self.residents.len() - 1)
             }
             State::Swapped(slot) => {
                 let frame = self.obtain(backing, 0)?;
@@ -495,6 +496,11 @@ impl<S: Space> Pager<S> {
             let _ = self.spares.try_push(gone.frame);
         }
     }
+}
+
+fn rights(regions: &[(Range<u32>, Use)], page: Page) -> Option<Use> {
+    let region = regions.iter().find(|(pages, _)| pages.contains(&page.0))?;
+    Some(region.1)
 }
 
 // By hand: a derive would ask that the frames be `Debug` too.
