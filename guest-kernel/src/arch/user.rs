@@ -8,7 +8,7 @@
 //!
 //! A program's tables map nothing of the kernel's, and the kernel's nothing of a program's: the
 //! kernel reaches a program's pages by their frames. Its entries are marked user, so Xen makes
-//! them global; they are flushed when they change.
+//! them global; they are flushed when they end.
 
 use alloc::vec::Vec;
 use core::arch::global_asm;
@@ -194,7 +194,7 @@ impl UserSpace {
         updated.ok()
     }
 
-    /// Sets the entries of pages that are mapped and forgets what the processor remembers of them.
+    /// Sets the entries of pages that are mapped.
     fn change(&mut self, pages: &[Page], value: impl Fn(u64) -> u64) {
         for part in pages.chunks(UPDATES_MAX) {
             let updates: ArrayVec<MmuUpdate, UPDATES_MAX> = part
@@ -205,10 +205,6 @@ impl UserSpace {
                 })
                 .collect();
             update(&updates).expect("Xen takes less than was there");
-        }
-        if !pages.is_empty() {
-            // Xen looks at the operation only.
-            on_frame(MmuExtensionOp::TlbFlushLocal, Mfn(0)).expect("a flush cannot fail");
         }
     }
 }
@@ -241,6 +237,10 @@ impl Space for UserSpace {
 
     fn unmap(&mut self, pages: &[Page]) {
         self.change(pages, |_| 0);
+        if !pages.is_empty() {
+            // Xen looks at the operation only.
+            on_frame(MmuExtensionOp::TlbFlushLocal, Mfn(0)).expect("a flush cannot fail");
+        }
     }
 
     fn usage(&self, page: Page) -> Usage {
@@ -253,6 +253,7 @@ impl Space for UserSpace {
     }
 
     fn forget(&mut self, pages: &[Page]) {
+        // Without a flush: nothing goes wrong when a page looks idle for a while longer.
         self.change(pages, |entry| entry & !PageTableFlags::ACCESSED.bits());
     }
 }

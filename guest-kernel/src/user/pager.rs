@@ -47,7 +47,8 @@ pub trait Space {
     fn unmap(&mut self, pages: &[Page]);
     /// What the processor noted about a page that is mapped.
     fn usage(&self, page: Page) -> Usage;
-    /// Forgets that pages were accessed.
+    /// Forgets that pages were accessed. What the processor remembers of them may keep it from noting
+    /// the next access, until some page is unmapped.
     fn forget(&mut self, pages: &[Page]);
 }
 
