@@ -103,12 +103,14 @@ pub(crate) struct ModelSwap {
     pub(crate) fail_writes: bool,
     /// Batches that were read.
     pub(crate) reads: usize,
+    /// Rows of neighbours that were written.
+    pub(crate) rows: u64,
 }
 
 impl ModelSwap {
     pub(crate) fn new(slots: u32) -> Self {
         let slots = Slots::new(slots, &[]).expect("memory");
-        Self { slots, written: BTreeMap::new(), fail_writes: false, reads: 0 }
+        Self { slots, written: BTreeMap::new(), fail_writes: false, reads: 0, rows: 0 }
     }
 
     pub(crate) fn free(&self) -> u32 {
@@ -136,6 +138,8 @@ impl Backing<Frame> for ModelSwap {
         if self.fail_writes {
             return Err(());
         }
+        let next_to = |pair: &&[(Slot, &Frame)]| pair[0].0.0 + 1 == pair[1].0.0;
+        self.rows += (pages.len() - pages.windows(2).filter(next_to).count()) as u64;
         self.written.extend(pages.iter().map(|(slot, frame)| (*slot, frame.value.get())));
         Ok(())
     }
