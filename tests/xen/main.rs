@@ -7,6 +7,7 @@
 //! `--icount` the machine counts time by instructions, for the stories that need that.
 
 mod bad_input;
+mod boot;
 mod elevators;
 mod ends;
 mod files;
@@ -28,7 +29,8 @@ use xtask::error::{LabError, Result};
 /// Those that count instructions need another machine, and are alone there.
 fn stories(counted: bool) -> Vec<(Story, bool)> {
     if counted {
-        return isolation::COUNTED.iter().map(|&story| (story, true)).collect();
+        let counted = [boot::COUNTED, isolation::COUNTED].concat();
+        return counted.into_iter().map(|story| (story, true)).collect();
     }
     let before = bad_input::BEFORE_THE_DAEMON.iter().map(|&story| (story, false));
     let with = [

@@ -55,3 +55,5 @@ pub mod shell;
 pub mod smoke;
 #[cfg(feature = "host")]
 pub mod test;
+#[cfg(feature = "host")]
+pub mod timeline;

@@ -13,6 +13,7 @@ use crate::guest::{Backend, Guest};
 use crate::host::Host;
 use crate::lab::{DOM0_FOLDER, Lab, LabConfig};
 use crate::progress::Progress;
+use crate::timeline::{self, Mark};
 use crate::{build, setup};
 
 /// The disk, in Dom0's memory.
@@ -62,11 +63,13 @@ pub struct Pairs {
     pub verbose: bool,
 }
 
-/// One guest's I/Os per second by kind of I/O, and when our kernel had read its first block.
+/// One guest's I/Os per second by kind of I/O, and when our kernel was at its first command and had
+/// read its first block.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 struct Life {
     iops: [f64; WORKS.len()],
-    first_read_ns: Option<u64>,
+    shell: Option<Mark>,
+    first_read: Option<Mark>,
 }
 
 /// What was measured, by pair and round.
@@ -128,7 +131,8 @@ fn measure(lab: &Lab, pair: Pair, seconds: u32) -> Result<Life> {
     }
     let found = if pair.ours { ours(&console) } else { fio_iops(&console) };
     let missing = || LabError::Failed(format!("{pair}: figures are missing on its console"));
-    Ok(Life { iops: found.ok_or_else(missing)?, first_read_ns: first_read_ns(&console) })
+    let [shell, first_read] = ["shell", "first read"].map(|name| timeline::mark(&console, name));
+    Ok(Life { iops: found.ok_or_else(missing)?, shell, first_read })
 }
 
 fn bench(seconds: u32) -> String {
@@ -150,12 +154,6 @@ fn fio(seconds: u32) -> String {
     });
     // As our own guest has it: no elevator between the program and the ring.
     format!("echo none >/sys/block/xvda/queue/scheduler\n{}", jobs.concat())
-}
-
-/// From the first instruction of our kernel to its first block, by its `timeline`.
-fn first_read_ns(console: &str) -> Option<u64> {
-    let line = console.lines().find(|line| line.starts_with("first read "))?;
-    line.split_whitespace().nth(2)?.parse().ok()
 }
 
 fn ours(console: &str) -> Option<[f64; WORKS.len()]> {
@@ -196,20 +194,27 @@ impl fmt::Display for Figures {
             writeln!(f)?;
         }
         for (pair, rounds) in PAIRS.iter().zip(&self.lives) {
-            for ns in rounds.iter().filter_map(|life| life.first_read_ns) {
-                write!(
-                    f,
-                    "{pair}: first block read {}.{:03} ms",
-                    ns / 1_000_000,
-                    ns / 1000 % 1000
-                )?;
-                match self.icount {
-                    Some(shift) => writeln!(f, " after entry, {} instructions", ns >> shift)?,
-                    None => writeln!(f, " after entry")?,
+            for life in rounds {
+                let marks = [("first command", life.shell), ("first block read", life.first_read)];
+                for (what, mark) in marks {
+                    mark.map_or(Ok(()), |mark| self.show(f, &format!("{pair}: {what}"), mark))?;
                 }
             }
         }
         Ok(())
+    }
+}
+
+impl Figures {
+    /// One line for a mark: by the clock, and how much of that the guest ran.
+    fn show(&self, f: &mut fmt::Formatter<'_>, what: &str, mark: Mark) -> fmt::Result {
+        let Mark { time_ns, ran_ns } = mark;
+        let ms = |ns: u64| format!("{}.{:03} ms", ns / 1_000_000, ns / 1000 % 1000);
+        write!(f, "{what} {} after entry, of which it ran {}", ms(time_ns), ms(ran_ns))?;
+        match self.icount {
+            Some(shift) => writeln!(f, ": {} instructions", ran_ns >> shift),
+            None => writeln!(f),
+        }
     }
 }
 
@@ -232,14 +237,15 @@ mod tests {
 
     #[test]
     fn ratios_are_to_linux_on_linux_of_the_same_round() {
-        let life = |iops| Life { iops: [iops; 4], first_read_ns: None };
+        let life = |iops| Life { iops: [iops; 4], ..Life::default() };
         let mut figures = Figures { lives: [[life(10.0); 2]; 4], icount: Some(2) };
         figures.lives[0] = [life(20.0), life(5.0)];
-        figures.lives[1][1].first_read_ns = first_read_ns("a\nfirst read    4002004 ns   9 counts");
+        figures.lives[1][1].first_read = Some(Mark { time_ns: 4_002_004, ran_ns: 2_001_000 });
         let shown = figures.to_string();
         let first = shown.lines().nth(1).unwrap();
         assert!(first.starts_with("pvblk × pvblk") && first.contains("12 (2.00, 0.50)"), "{shown}");
-        let entry = "pvblk × kernel: first block read 4.002 ms after entry, 1000501 instructions\n";
+        let entry = "pvblk × kernel: first block read 4.002 ms after entry, of which it ran 2.001 ms: \
+                     500250 instructions\n";
         assert!(shown.ends_with(entry), "{shown}");
         let last = shown.lines().nth(4).unwrap();
         assert!(last.starts_with("Linux × kernel") && last.contains("10 (1.00, 1.00)"), "{shown}");
