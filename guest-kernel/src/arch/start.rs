@@ -1,9 +1,6 @@
 //! The start info page, copied once at entry.
 
-use core::ptr::NonNull;
-
 use ring::Page;
-use volatile::VolatilePtr;
 use x86_64::VirtAddr;
 use xen::abi::{StartFlags, StartInfo};
 use xen::{Mfn, Pfn, Port};
@@ -35,10 +32,10 @@ impl Start {
     /// `info` is what Xen passed at entry, and the boot page tables are still in place.
     pub(super) unsafe fn copy(info: *const StartInfo, entry_tsc: u64) -> Self {
         let page = frame_of(VirtAddr::from_ptr(info));
-        let info = NonNull::new(info.cast_mut()).expect("Xen passes a start info page");
-        // SAFETY: the caller promises a mapped, aligned start info page that stays as it is.
-        let info = unsafe { VolatilePtr::new_read_only(info) };
-        Self { info: info.read(), page, entry_tsc }
+        // SAFETY: the caller promises a mapped, aligned start info page that stays as it is; any
+        // bits are one.
+        let info = unsafe { info.read() };
+        Self { info, page, entry_tsc }
     }
 
     pub(super) fn info(&self) -> &StartInfo {
