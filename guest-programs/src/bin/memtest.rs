@@ -3,8 +3,9 @@
 //! It says beforehand which pages it will access next, 32 at a time, so that they come from swap
 //! together (`--ahead=1`: it does not).
 //!
-//! First it writes every page once. Then it goes on until as many pages as it was asked for came
-//! from swap and went there. At the end it checks them all.
+//! First it writes every page once. Then it checks pages at random and writes three of four anew,
+//! until as many pages as it was asked for came from swap and as many went there. At the end it
+//! checks them all.
 #![cfg_attr(target_os = "none", no_std, no_main)]
 
 use guest_programs::calls::WANTED_MAX as WANTED;
@@ -30,7 +31,7 @@ impl Memory {
     /// The page that a random number means.
     fn at(&self, random: u64) -> usize {
         // A remainder of what fits in memory fits.
-        usize::try_from((random >> 1) % self.pages.len() as u64).unwrap_or(0)
+        usize::try_from((random >> 2) % self.pages.len() as u64).unwrap_or(0)
     }
 
     /// Says that the pages that these numbers mean will be accessed.
@@ -90,7 +91,7 @@ fn memtest(words: Words) -> Status {
     for first in (0..count).step_by(plan.ahead) {
         let mut next = [0; WANTED];
         let last = count.min(first + plan.ahead);
-        next.iter_mut().zip(first..last).for_each(|(random, at)| *random = (at as u64) << 1);
+        next.iter_mut().zip(first..last).for_each(|(random, at)| *random = (at as u64) << 2);
         memory.want(&next[..last - first]);
         (first..last).for_each(|at| memory.check(at));
     }
@@ -129,7 +130,7 @@ fn accesses(memory: &mut Memory, plan: &Plan) -> u64 {
         for &mut random in next {
             let at = memory.at(random);
             memory.check(at);
-            if random & 1 == 0 {
+            if random & 3 != 0 {
                 memory.write(at);
             }
             done += 1;
