@@ -3,6 +3,7 @@
 //! * [`connect::step`]: the handshake with the back as a pure function;
 //! * [`Device`]: carries its steps out against xenstore, grants and events;
 //! * [`Disk`]: what a device becomes while it is connected: `submit`, `kick`, `poll`, `rest`;
+//! * [`Local`]: a disk without a back, served in this kernel by a [`Medium`];
 //! * [`elevator`]: in which order a disk's requests go down, chosen by name;
 //! * [`Buffer`]: pages for one request, from a pool that is granted once and for the life of the
 //!   connection. A buffer moves in with its request and comes back with its completion.
@@ -23,6 +24,7 @@ mod inflight;
 mod lane;
 mod lender;
 mod loading;
+mod local;
 mod name;
 mod offered;
 mod pool;
@@ -37,5 +39,6 @@ pub use disk::{Completion, Disk, Refused};
 pub use inflight::Tag;
 pub use lane::{Fault, SubmitError};
 pub use lender::SetupError;
+pub use local::{LOCAL_SLOTS, Local, Medium};
 pub use name::DiskName;
 pub use pool::{BUFFER_BYTES_MAX, Buffer, POOL_PAGES_MAX};

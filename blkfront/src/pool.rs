@@ -1,9 +1,11 @@
-//! I/O buffers out of pages that are granted once.
+//! I/O buffers out of pages that are granted once, or to nobody.
 //!
 //! With persistent grants the back keeps them mapped, so that in steady state neither side makes a
-//! hypercall for a request; a back that maps per request finds the same grants. The free pages
-//! are a bounded lock-free queue, so buffers may be taken and dropped anywhere.
+//! hypercall for a request; a back that maps per request finds the same grants. A disk without a
+//! back has buffers of the same type, in pages that nobody else sees. The free pages are a bounded
+//! lock-free queue, so buffers may be taken and dropped anywhere.
 
+use alloc::boxed::Box;
 use alloc::sync::Arc;
 
 use arrayvec::ArrayVec;
@@ -19,13 +21,38 @@ pub const POOL_PAGES_MAX: usize = 1 << 15;
 /// The longest buffer: the 11 pages of a direct request, 44 KiB.
 pub const BUFFER_BYTES_MAX: usize = SEGMENTS_MAX * PAGE_SIZE;
 
-/// The pages of one connection, in use or free.
+/// The pages of a pool.
+enum Pages<G: Grants> {
+    /// The back's as well, as long as the connection lasts.
+    Lent(Lent<G>),
+    /// Ours alone.
+    Own(Box<[G::Page]>),
+}
+
+impl<G: Grants> Pages<G> {
+    fn len(&self) -> usize {
+        match self {
+            Self::Lent(lent) => lent.len(),
+            Self::Own(pages) => pages.len(),
+        }
+    }
+
+    #[inline]
+    fn page(&self, index: u16) -> &Page {
+        match self {
+            Self::Lent(lent) => lent.page(usize::from(index)),
+            Self::Own(pages) => &pages[usize::from(index)],
+        }
+    }
+}
+
+/// The pages of one disk, in use or free.
 struct Shared<G: Grants> {
-    lent: Lent<G>,
+    pages: Pages<G>,
     free: ArrayQueue<u16>,
 }
 
-/// Hands out buffers of one connection.
+/// Hands out buffers of one disk.
 pub(crate) struct Pool<G: Grants> {
     shared: Arc<Shared<G>>,
 }
@@ -34,12 +61,23 @@ impl<G: Grants> Pool<G> {
     /// Lends `pages` pages, at least one and at most [`POOL_PAGES_MAX`].
     pub(crate) fn new(lender: &Arc<Lender<G>>, pages: usize) -> Result<Self, SetupError> {
         let lent = Lent::new(lender, pages.clamp(1, POOL_PAGES_MAX))?;
-        let free = ArrayQueue::new(lent.len());
-        for index in (0..).take(lent.len()) {
+        Ok(Self::of(Pages::Lent(lent)))
+    }
+
+    /// Takes `pages` pages, at least one and at most [`POOL_PAGES_MAX`], and lends them to nobody.
+    /// `None` if there are not so many.
+    pub(crate) fn own(grants: &G, pages: usize) -> Option<Self> {
+        let own = (0..pages.clamp(1, POOL_PAGES_MAX)).map(|_| grants.page());
+        Some(Self::of(Pages::Own(own.collect::<Option<_>>()?)))
+    }
+
+    fn of(pages: Pages<G>) -> Self {
+        let free = ArrayQueue::new(pages.len());
+        for index in (0..).take(pages.len()) {
             // The queue has room for every page, here and in the drop of a buffer.
             let _ = free.push(index);
         }
-        Ok(Self { shared: Arc::new(Shared { lent, free }) })
+        Self { shared: Arc::new(Shared { pages, free }) }
     }
 
     /// A buffer of `length_bytes`, or `None` if too few pages are free, or the length is 0, above
@@ -69,7 +107,8 @@ impl<G: Grants> Pool<G> {
     }
 }
 
-/// Memory for the data of one request: 512 bytes to 44 KiB, in pages that the back can reach.
+/// Memory for the data of one request: 512 bytes to 44 KiB, in pages that the back can reach, if
+/// the disk has one.
 ///
 /// The back can change them at any moment, before and after the completion too. So there is no
 /// slice of it: [`read`](Self::read) copies out and [`write`](Self::write) copies in. Dropping a
@@ -88,7 +127,7 @@ impl<G: Grants> Buffer<G> {
 
     /// Its pages in order; of the last one, only what the length reaches is part of the buffer.
     pub fn pages(&self) -> impl ExactSizeIterator<Item = &Page> {
-        self.pages.iter().map(|&index| self.shared.lent.page(usize::from(index)))
+        self.pages.iter().map(|&index| self.shared.pages.page(index))
     }
 
     /// Copies out `out.len()` bytes from `offset_bytes` on.
@@ -121,13 +160,15 @@ impl<G: Grants> Buffer<G> {
         }
     }
 
-    /// The segments that tell the back of it: whole pages, and the part of the last one.
+    /// The segments that tell the back of it: whole pages, and the part of the last one. None if
+    /// it is lent to nobody.
     pub(crate) fn segments(&self) -> Segments {
         let mut sectors = self.length_bytes / SECTOR_SIZE;
         let mut segments = Segments::new();
+        let Pages::Lent(lent) = &self.shared.pages else { return segments };
         for &index in &self.pages {
             let count = sectors.min(usize::from(SECTORS_PER_PAGE));
-            let whole = Segment::whole(self.shared.lent.reference(usize::from(index)));
+            let whole = Segment::whole(lent.reference(usize::from(index)));
             let last_sector = u8::try_from(count - 1).unwrap_or(whole.last_sector);
             segments.push(Segment { last_sector, ..whole });
             sectors -= count;
@@ -136,7 +177,7 @@ impl<G: Grants> Buffer<G> {
     }
 
     fn page_at(&self, offset_bytes: usize) -> &Page {
-        self.shared.lent.page(usize::from(self.pages[offset_bytes / PAGE_SIZE]))
+        self.shared.pages.page(self.pages[offset_bytes / PAGE_SIZE])
     }
 
     fn in_bounds(&self, offset_bytes: usize, count: usize) {
@@ -212,6 +253,22 @@ mod tests {
         assert_eq!(grants.granted(), 2);
         drop(buffer);
         assert_eq!((grants.granted(), grants.pages_out()), (0, 0));
+    }
+
+    #[test]
+    fn a_pool_of_its_own_grants_nothing_and_gives_all_pages_back() {
+        let grants = FakeGrants::new(4);
+        assert!(Pool::own(&grants, 5).is_none());
+        assert_eq!(grants.pages_out(), 0);
+        let pool = Pool::own(&grants, 4).unwrap();
+        let buffer = pool.buffer(3 * PAGE_SIZE + 512).unwrap();
+        buffer.write(2 * PAGE_SIZE - 1, &[1, 2]);
+        let mut out = [0; 2];
+        buffer.read(2 * PAGE_SIZE - 1, &mut out);
+        assert_eq!((out, buffer.segments().len()), ([1, 2], 0));
+        assert_eq!((grants.grants_made(), grants.pages_out(), pool.free_pages()), (0, 4, 0));
+        drop((pool, buffer));
+        assert_eq!(grants.pages_out(), 0);
     }
 
     #[test]

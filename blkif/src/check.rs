@@ -151,15 +151,27 @@ fn within(request: Request, disk: &Geometry) -> Result<Request, Reason> {
         let flush = request.operation == Operation::Flush;
         return if flush { Ok(Request { sector: 0, ..request }) } else { Err(Reason::Empty) };
     }
-    if request.operation != Operation::Read && disk.read_only() {
-        return Err(Reason::ReadOnly);
-    }
-    if (request.sector | request.sectors) & (u64::from(disk.unit()) - 1) != 0 {
-        return Err(Reason::Unaligned);
-    }
-    match request.sector.checked_add(request.sectors) {
-        Some(end) if end <= disk.sectors => Ok(request),
-        _ => Err(Reason::PastTheEnd),
+    disk.allow(request.operation, request.sector, request.sectors).map(|()| request)
+}
+
+impl Geometry {
+    /// Passes an operation on a range of at least one sector that lies on the disk, is aligned,
+    /// and may be done there.
+    ///
+    /// # Errors
+    /// The rule that it breaks.
+    #[inline]
+    pub fn allow(&self, operation: Operation, sector: u64, sectors: u64) -> Result<(), Reason> {
+        if operation != Operation::Read && self.read_only() {
+            return Err(Reason::ReadOnly);
+        }
+        if (sector | sectors) & (u64::from(self.unit()) - 1) != 0 {
+            return Err(Reason::Unaligned);
+        }
+        match sector.checked_add(sectors) {
+            Some(end) if end <= self.sectors => Ok(()),
+            _ => Err(Reason::PastTheEnd),
+        }
     }
 }
 
