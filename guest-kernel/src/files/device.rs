@@ -99,7 +99,7 @@ impl<'s, 'a, M: Machine> Device<'s, 'a, M> {
         let sector_bytes = geometry.sector_size;
         let sectors = volume.sectors / u64::from(sector_bytes.max(512) / 512);
         let sizes = Sizes { sector_bytes, sectors, read_only: geometry.read_only() };
-        let durable = disk.agreed().flush();
+        let durable = disk.has_flush();
         let limit = shared.machine.free_pages() / 8;
         let limit = limit.clamp(*CACHE_BLOCKS.start(), *CACHE_BLOCKS.end());
         let limit = usize::try_from(limit).unwrap_or(16);

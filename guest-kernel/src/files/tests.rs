@@ -6,6 +6,7 @@ use alloc::vec::Vec;
 use std::process::Command;
 use std::{env, fs, process};
 
+use crate::programs::plate::Plate;
 use crate::programs::play::{Mischief, Play};
 use crate::programs::{Disks, digest, filing};
 
@@ -154,4 +155,23 @@ fn ctrl_c_waits_until_a_change_is_whole() {
     play.back(0, |disk| assert_clean("break", &disk.medium));
     play.interrupt_after(0);
     assert_eq!(play.run(&mut disks, filing::cat, "/boot/big").unwrap_err().status, 130);
+}
+
+#[test]
+fn a_disk_without_a_back_is_mounted_changed_and_whole() {
+    let (play, mut disks) = scene(&image("from", "ext4"));
+    let info = blkif::Info::empty();
+    let (plate, which) = Plate::add(&play, &mut disks, ("ram0", info), image("to", "ext3"));
+    play.run(&mut disks, filing::mount, "xvda /").unwrap();
+    assert_eq!(disks.mounts_on(which).count(), 0);
+    let mounted = play.run(&mut disks, filing::mount, "rw /dev/ram0 /r").unwrap();
+    assert_eq!(mounted, "ram0 on /r type ext3 (rw)");
+    assert_eq!(disks.mounts_on(which).map(|mount| &*mount.folder).collect::<Vec<_>>(), ["/r"]);
+    play.run(&mut disks, filing::cp, "/boot/big /r/copy").unwrap();
+    assert_eq!(super::read(&play, &mut disks, "/r/copy", 300_001).unwrap(), big());
+    plate.held(|held| assert!(held.flushes > 0));
+    plate.held(|held| assert_clean("ram", &held.bytes));
+    play.run(&mut disks, filing::umount, "/r").unwrap();
+    assert_eq!(disks.mounts_on(which).count(), 0);
+    play.assert_clean(disks);
 }

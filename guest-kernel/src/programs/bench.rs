@@ -11,13 +11,12 @@ use alloc::vec;
 use alloc::vec::Vec;
 use core::time::Duration;
 
-use blkfront::{BUFFER_BYTES_MAX, Completion, Counters, Disk, Tag};
+use blkfront::{BUFFER_BYTES_MAX, Completion, Counters, Tag};
 use blkif::Operation;
-use xen::{Events, Grants};
 
 use super::arguments::Arguments;
 use super::bench_report::Report;
-use super::disks::Which;
+use super::disks::{AnyDisk, Which};
 use super::histogram::Histogram;
 use super::stream::Span;
 use super::{Disks, Failure, Machine};
@@ -248,7 +247,7 @@ impl Run {
     fn start<M: Machine>(&mut self, disks: &mut Disks<M>, begin: Instant) -> Result<bool, Failure> {
         let parts = self.job.block_bytes.div_ceil(BUFFER_BYTES_MAX);
         let Some(at) = self.pending.iter().position(Option::is_none) else { return Ok(false) };
-        if !self.has_room(disks.disk(self.which)?, parts) {
+        if !self.has_room(&disks.disk(self.which)?, parts) {
             return if self.active > 0 { Ok(false) } else { Err(self.no_room(disks)) };
         }
         let (operation, block) = self.choose();
@@ -278,13 +277,14 @@ impl Run {
         if operation == Operation::Write {
             buffer.write(0, &sector.to_le_bytes());
         }
-        let name = disks.name(self.which);
-        disks.disk(self.which)?.submit(operation, sector, buffer).map_err(|refused| {
-            Failure::failed(format!("{name}: {}: {}", self.job.rw.name(), refused.error))
+        let submitted = disks.disk(self.which)?.submit(operation, sector, buffer);
+        submitted.map_err(|refused| {
+            let (name, rw) = (disks.name(self.which), self.job.rw.name());
+            Failure::failed(format!("{name}: {rw}: {}", refused.error))
         })
     }
 
-    fn has_room<G: Grants, E: Events>(&self, disk: &Disk<G, E>, parts: usize) -> bool {
+    fn has_room<M: Machine>(&self, disk: &AnyDisk<'_, M>, parts: usize) -> bool {
         let slots = usize::try_from(disk.free_slots()).unwrap_or(0);
         slots >= parts && disk.free_pages() >= self.job.block_bytes.div_ceil(4096)
     }

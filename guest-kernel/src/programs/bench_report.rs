@@ -4,7 +4,7 @@ use alloc::string::String;
 use core::fmt;
 use core::time::Duration;
 
-use blkfront::{Counters, DiskName};
+use blkfront::Counters;
 
 use super::bench::Mix;
 use super::histogram::Histogram;
@@ -12,7 +12,7 @@ use super::{Hundredths, Speed, per_second};
 
 /// The figures of one job.
 pub(crate) struct Report {
-    pub(crate) disk: DiskName,
+    pub(crate) disk: String,
     pub(crate) rw: Mix,
     pub(crate) block_bytes: usize,
     pub(crate) depth: usize,

@@ -3,7 +3,9 @@
 use alloc::format;
 use alloc::string::String;
 
-use super::{Disks, Failure, Hundredths, Machine};
+use blkif::Agreed;
+
+use super::{AnyDisk, Disks, Failure, Hundredths, Machine};
 
 /// Prints a line for each disk.
 ///
@@ -20,18 +22,25 @@ pub fn run<M: Machine>(machine: &M, disks: &mut Disks<M>, words: &[String]) -> R
             machine.print(format_args!("{name:<8} not connected"));
             continue;
         };
-        let (geometry, agreed) = (disk.geometry(), disk.agreed());
+        let geometry = disk.geometry();
         let size = Hundredths(geometry.sectors * 100 / 2048);
         let access = if geometry.read_only() { "read-only" } else { "writable" };
         let sizes = format!("{}/{}", geometry.sector_size, geometry.physical_sector_size);
+        let way = match &disk {
+            AnyDisk::Front(disk) => format!("ring of {} requests", 32 << disk.agreed().order),
+            AnyDisk::Local(_) => String::from("a module's"),
+        };
         let on = |agreed, word| if agreed { word } else { "" };
+        let front = |offers: fn(&Agreed) -> bool| match &disk {
+            AnyDisk::Front(disk) => offers(disk.agreed()),
+            AnyDisk::Local(_) => false,
+        };
         machine.print(format_args!(
-            "{name:<8} {size:>10} MiB, sectors of {sizes}, {access}, ring of {} requests, {} pages{}{}{}",
-            32 << agreed.order,
+            "{name:<8} {size:>10} MiB, sectors of {sizes}, {access}, {way}, {} pages{}{}{}",
             disk.free_pages(),
-            on(agreed.persistent(), ", persistent grants"),
-            on(agreed.flush(), ", flush"),
-            on(agreed.discard(), ", discard"),
+            on(front(Agreed::persistent), ", persistent grants"),
+            on(disk.has_flush(), ", flush"),
+            on(front(Agreed::discard), ", discard"),
         ));
     }
     if !any {

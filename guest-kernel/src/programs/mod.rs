@@ -32,11 +32,13 @@ pub mod touch;
 pub mod watch;
 
 #[cfg(test)]
+pub(crate) mod plate;
+#[cfg(test)]
 pub(crate) mod play;
 #[cfg(test)]
 mod tests;
 
-pub use disks::{CONNECT_PATIENCE, DISKS_MAX, Disks, Which};
+pub use disks::{AnyDisk, CONNECT_PATIENCE, DISKS_MAX, Disks, Which};
 
 /// What a program asks of the kernel.
 pub trait Machine {

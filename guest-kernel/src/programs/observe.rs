@@ -10,7 +10,7 @@ use alloc::string::String;
 use alloc::vec::Vec;
 use core::time::Duration;
 
-use blkfront::{Counters, DiskName};
+use blkfront::Counters;
 
 use super::observe_report as report;
 use crate::cpu::{CpuTimes, StealWatch};
@@ -53,9 +53,9 @@ pub(crate) struct Look {
 }
 
 /// What is counted of one disk.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct DiskLook {
-    pub(crate) name: DiskName,
+    pub(crate) name: String,
     pub(crate) counters: Counters,
     pub(crate) in_flight: u64,
     /// Requests in flight, summed over the nanoseconds since the observation began.
@@ -139,7 +139,7 @@ impl Observer {
         self.report.as_ref().filter(|_| !self.is_done()).map(|report| report.next)
     }
 
-    /// Sums up the depths of the queues until `now`. Between two calls a depth counts as the mean
+    /// Sums up the depths of the queues until `now`, of disks whose place never changes. Between two calls a depth counts as the mean
     /// of both.
     pub(crate) fn sum(&mut self, now: Instant, depths: impl Iterator<Item = u64>) {
         let passed = self.summed_until.map_or(Duration::ZERO, |before| now.since(before));

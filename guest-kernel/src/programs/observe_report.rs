@@ -6,8 +6,6 @@ use alloc::vec::Vec;
 use core::fmt::Write;
 use core::time::Duration;
 
-use blkfront::DiskName;
-
 use super::observe::{DiskLook, Look, Style};
 use super::{Hundredths, MEBIBYTE, per_second};
 use crate::cpu::CpuTimes;
@@ -19,7 +17,7 @@ const HEADING: &str = " r  b     free     bi     bo     in us sy id wa st";
 
 /// What one disk did between two looks.
 struct Rates {
-    name: DiskName,
+    name: String,
     in_flight: u64,
     /// Hundredths of each, per second.
     ios: u64,
@@ -47,7 +45,7 @@ impl Rates {
         let read = rate(|it| it.counters.read_sectors * 512);
         let written = rate(|it| it.counters.written_sectors * 512);
         Self {
-            name: now.name,
+            name: now.name.clone(),
             in_flight: now.in_flight,
             ios: per_second(responses, time),
             read_kib: read / 1024,
@@ -63,8 +61,8 @@ impl Rates {
 
 fn rates(before: &Look, now: &Look) -> Vec<Rates> {
     let time = Duration::from_nanos(now.at_ns.saturating_sub(before.at_ns));
-    let old = |name| before.disks.iter().find(|disk| disk.name == name);
-    now.disks.iter().map(|disk| Rates::new(old(disk.name), disk, time)).collect()
+    let old = |name: &str| before.disks.iter().find(|disk| disk.name == name);
+    now.disks.iter().map(|disk| Rates::new(old(&disk.name), disk, time)).collect()
 }
 
 /// Tenths, as a number with one digit behind the point.
@@ -129,7 +127,7 @@ pub(super) fn page(before: &Look, now: &Look, task: &str, steal_warn: u64, style
 fn disk_line(disk: &Rates) -> String {
     format!(
         "{:<8} {:>10} {:>10} {:>9} {:>8} {:>9} {:>10}",
-        format!("{}", disk.name),
+        disk.name,
         format!("{}", Hundredths(disk.ios)),
         format!("{}", Hundredths(disk.bytes / MEBIBYTE)),
         disk.in_flight,

@@ -73,6 +73,23 @@ pub(crate) struct PlayDisk {
 }
 
 impl PlayDisk {
+    fn new(at: u32, sectors: usize) -> Self {
+        let mut medium = vec![0_u8; sectors * 512];
+        for (index, byte) in medium.iter_mut().enumerate() {
+            *byte = (index * 7 + index / 512 + (at as usize) * 31).to_le_bytes()[0];
+        }
+        Self {
+            number: if at < 16 { 51712 + at * 16 } else { 1 << 28 | at << 8 },
+            medium,
+            geometry: Geometry::new(sectors as u64).unwrap(),
+            features: Features::PERSISTENT | Features::FLUSH,
+            mischief: Mischief::default(),
+            served: 0,
+            flushes: 0,
+            connection: None,
+        }
+    }
+
     fn folders(&self) -> (String, String) {
         let number = self.number;
         (
@@ -215,6 +232,7 @@ pub(crate) struct Play {
     backs: RefCell<Vec<PlayDisk>>,
     lines: RefCell<Vec<String>>,
     time: Cell<u64>,
+    step: Cell<u64>,
     interrupt_at: Cell<u64>,
     waits: Cell<u64>,
     free_pages: u64,
@@ -241,20 +259,7 @@ impl Play {
         let (root, guest) = (sim.domain(DomainId::ZERO), sim.domain(GUEST));
         let mut backs = Vec::new();
         for at in 0..disks {
-            let mut medium = vec![0_u8; sectors * 512];
-            for (index, byte) in medium.iter_mut().enumerate() {
-                *byte = (index * 7 + index / 512 + (at as usize) * 31).to_le_bytes()[0];
-            }
-            let mut disk = PlayDisk {
-                number: if at < 16 { 51712 + at * 16 } else { 1 << 28 | at << 8 },
-                medium,
-                geometry: Geometry::new(sectors as u64).unwrap(),
-                features: Features::PERSISTENT | Features::FLUSH,
-                mischief: Mischief::default(),
-                served: 0,
-                flushes: 0,
-                connection: None,
-            };
+            let mut disk = PlayDisk::new(at, sectors);
             change(&mut disk);
             disk.announce(&root);
             backs.push(disk);
@@ -266,6 +271,7 @@ impl Play {
             backs: RefCell::new(backs),
             lines: RefCell::default(),
             time: Cell::new(1),
+            step: Cell::new(0),
             interrupt_at: Cell::new(u64::MAX),
             waits: Cell::new(0),
             free_pages,
@@ -300,6 +306,23 @@ impl Play {
     /// Ctrl-C at the next wait but `waits`.
     pub(crate) fn interrupt_after(&self, waits: u64) {
         self.interrupt_at.set(waits);
+    }
+
+    /// From now on so much time passes whenever a program asks whether it is to end.
+    pub(crate) fn step(&self, time: Duration) {
+        self.step.set(u64::try_from(time.as_nanos()).unwrap());
+    }
+
+    /// The back of a disk wants it closed.
+    pub(crate) fn close_back(&self, at: usize) {
+        self.back(at, |disk| disk.say(&self.root, XenbusState::Closing));
+    }
+
+    /// The tool stack gives the machine one disk more, its number `at`.
+    pub(crate) fn plug(&self, at: u32) {
+        let disk = PlayDisk::new(at, 8);
+        disk.announce(&self.root);
+        self.backs.borrow_mut().push(disk);
     }
 
     /// Lets others take the processor for so long.
@@ -391,6 +414,7 @@ impl Machine for Play {
     }
 
     fn interrupted(&self) -> bool {
+        self.time.set(self.time.get() + self.step.get());
         let left = self.interrupt_at.get();
         self.interrupt_at.set(if left == 0 { u64::MAX } else { left.saturating_sub(1) });
         left == 0

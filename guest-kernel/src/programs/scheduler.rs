@@ -11,7 +11,7 @@ use alloc::vec::Vec;
 
 use blkfront::elevator::{Elevators, Noop, Parameter};
 
-use super::disks::OneDevice;
+use super::disks::{NO_ELEVATOR, OneDevice};
 use super::{Disks, Failure, Machine};
 use crate::sysctl::{self, Entry, Tunable};
 
@@ -107,14 +107,22 @@ fn list<M: Machine>(_: &M, disks: &mut Disks<M>) -> Vec<Entry> {
             about: about.clone(),
         }));
     }
+    all.extend(disks.locals.iter().map(|(_, local)| Entry {
+        key: format!("block.{}.{SCHEDULER}", local.name()).into(),
+        value: format!("[{NO_ELEVATOR}]"),
+        about: Cow::Borrowed("requests go to a module's disk as they come"),
+    }));
     all
 }
 
 /// Sets what [`list`] has listed.
 fn write<M: Machine>(_: &M, disks: &mut Disks<M>, key: &str, value: &str) -> Result<(), Failure> {
-    let Disks { devices, elevators, .. } = disks;
+    let Disks { devices, locals, elevators, .. } = disks;
     let gone = || Failure::missing(format!("{key}: not there any more"));
     let (folder, name) = key.rsplit_once('.').ok_or_else(gone)?;
+    if locals.iter().any(|(_, local)| format!("block.{}", local.name()) == folder) {
+        return has_none(key, value);
+    }
     let device = devices.iter_mut().find(|it| format!("block.{}", it.name()) == folder);
     let device = device.ok_or_else(gone)?;
     if name != SCHEDULER {
@@ -129,6 +137,16 @@ fn write<M: Machine>(_: &M, disks: &mut Disks<M>, key: &str, value: &str) -> Res
         device.set_elevator(choice);
     }
     Ok(())
+}
+
+/// What becomes of a choice for a disk that has no elevator.
+fn has_none(key: &str, value: &str) -> Result<(), Failure> {
+    match value {
+        NO_ELEVATOR => Ok(()),
+        _ => Err(Failure::usage(format!(
+            "{key}={value}: a module's disk has no elevator: there is {NO_ELEVATOR}"
+        ))),
+    }
 }
 
 /// The index of a parameter, and what it may be.

@@ -24,7 +24,7 @@ pub fn run<M: Machine>(machine: &M, disks: &mut Disks<M>, words: &[String]) -> R
     let generation = u32::try_from(generation)
         .map_err(|_| Failure::usage(format!("generation={generation}: more than 32 bits")))?;
     let seed = arguments.number("seed")?.unwrap_or(0);
-    let pattern = Pattern { disk: disks.name(which).number(), generation, seed };
+    let pattern = Pattern { disk: disks.number(which), generation, seed };
     let first = arguments.sectors("offset")?.unwrap_or(0);
     let span = Span::on_disk(disks, which, first, arguments.sectors("size")?)?;
     let begin = machine.now();

@@ -115,8 +115,7 @@ impl<M: Machine> Reader<M> {
         if self.window.len() > self.filled / 2 {
             return Ok(());
         }
-        let name = disks.name(self.which);
-        let disk = disks.disk(self.which)?;
+        let mut disk = disks.disk(self.which)?;
         while self.left.sectors > 0 && self.window.len() < WINDOW_MAX {
             let Some(buffer) = disk.buffer(length(self.left, self.chunk_bytes)) else { break };
             let (sector, sectors) = (self.left.first, (buffer.length_bytes() / 512) as u64);
@@ -124,6 +123,7 @@ impl<M: Machine> Reader<M> {
                 Ok(tag) => self.window.push_back(Slot { sector, tag, data: None }),
                 Err(refused) if refused.error == SubmitError::Busy => break,
                 Err(refused) => {
+                    let name = disks.name(self.which);
                     return Err(Failure::failed(format!("{name}: read: {}", refused.error)));
                 }
             }
@@ -178,7 +178,7 @@ impl Writer {
     ) -> Result<(), Failure> {
         let mut waiting = buffer;
         loop {
-            let disk = disks.disk(self.which)?;
+            let mut disk = disks.disk(self.which)?;
             match disk.submit(Operation::Write, sector, waiting) {
                 Ok(_) => {
                     self.in_flight += 1;
@@ -219,12 +219,14 @@ impl Writer {
         disks: &mut Disks<M>,
     ) -> Result<bool, Failure> {
         self.drain(machine, disks)?;
-        let name = disks.name(self.which);
-        let disk = disks.disk(self.which)?;
-        if !disk.agreed().flush() {
+        let mut disk = disks.disk(self.which)?;
+        if !disk.has_flush() {
             return Ok(false);
         }
-        disk.flush().map_err(|error| Failure::failed(format!("{name}: flush: {error}")))?;
+        let flushed = disk.flush();
+        flushed.map_err(|error| {
+            Failure::failed(format!("{}: flush: {error}", disks.name(self.which)))
+        })?;
         self.in_flight = 1;
         self.reap(machine, disks)?;
         Ok(true)

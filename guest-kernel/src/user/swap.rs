@@ -92,6 +92,11 @@ impl Area {
         Ok(Self { place, header, slots, writes: Vec::new() })
     }
 
+    /// Whether it is on this disk, or on a partition of it.
+    pub fn is_on(&self, which: Which) -> bool {
+        self.place.which == which
+    }
+
     /// How much of it is in use.
     pub fn figures(&self) -> Figures {
         let total = self.slots.usable();
@@ -162,7 +167,7 @@ impl<M: Machine> Session<'_, M> {
     ) -> Result<Tag, Failure> {
         let mut waiting = buffer;
         loop {
-            let disk = self.disks.disk(which)?;
+            let mut disk = self.disks.disk(which)?;
             match disk.submit(operation, sector, waiting) {
                 Ok(tag) => return Ok(tag),
                 Err(refused) => match (refused.error, refused.buffer) {
@@ -206,8 +211,8 @@ impl<M: Machine> Session<'_, M> {
     /// # Errors
     /// [`Failure`].
     pub fn flush(&mut self, which: Which) -> Result<bool, Failure> {
-        let disk = self.disks.disk(which)?;
-        if !disk.agreed().flush() {
+        let mut disk = self.disks.disk(which)?;
+        if !disk.has_flush() {
             return Ok(false);
         }
         let tag = disk.flush().map_err(Failure::failed)?;
@@ -224,7 +229,7 @@ impl<M: Machine> Session<'_, M> {
         length_bytes: usize,
     ) -> Result<Buffer<M::Grants>, Failure> {
         loop {
-            let disk = self.disks.disk(which)?;
+            let mut disk = self.disks.disk(which)?;
             if let Some(buffer) = disk.buffer(length_bytes) {
                 return Ok(buffer);
             }

@@ -12,6 +12,7 @@ use super::Slot;
 use super::model::Random;
 use super::pager::Backing;
 use super::swap::{Area, off, on};
+use crate::programs::plate::Plate;
 use crate::programs::play::{Mischief, Play};
 use crate::programs::{Disks, Failure};
 
@@ -147,6 +148,37 @@ fn pages_go_out_together_and_come_back_as_they_were() {
         assert_eq!((figures.total, figures.used), (PAGES - 1, 0));
         play.assert_clean(disks);
     }
+}
+
+#[test]
+fn pages_go_to_a_disk_without_a_back_and_come_back_as_they_were() {
+    let play = Play::new(1, SECTORS);
+    let mut disks = play.disks();
+    let mut medium = std::vec![0; SECTORS * 512];
+    prepare(&mut medium);
+    let info = blkif::Info::empty();
+    let (plate, which) = Plate::add(&play, &mut disks, ("ram0", info), medium);
+    let mut area = None;
+    let printed = swapon(&play, &mut disks, &mut area, "LABEL=spare").expect("a good area");
+    assert!(printed.contains("swap on ram0"), "{printed}");
+    let on_it = |which| area.as_ref().is_some_and(|area| area.is_on(which));
+    assert!(on_it(which) && !on_it(disks.find("xvda").expect("a disk")));
+    let mut session = Area::with(&mut area, &play, &mut disks);
+    let pages: Vec<Leaf> = (0..250).map(leaf).collect();
+    let mut batch = Vec::new();
+    for page in &pages {
+        batch.push((Backing::<Leaf>::take(&mut session).expect("room"), page));
+    }
+    session.write(&batch).expect("written");
+    let fresh: Vec<Leaf> = pages.iter().map(|_| leaf(9999)).collect();
+    let reads: Vec<(Slot, &Leaf)> = batch.iter().map(|write| write.0).zip(&fresh).collect();
+    session.read(&reads).expect("read");
+    assert!(pages.iter().zip(&fresh).all(|(page, back)| bytes(page) == bytes(back)));
+    plate.held(|held| held.bad = Some(8));
+    let failure = session.read(&reads[..1]).expect_err("an error");
+    assert_eq!(failure.text, "swap on ram0: ram0: a read was answered with an error");
+    session.settle();
+    play.assert_clean(disks);
 }
 
 #[test]

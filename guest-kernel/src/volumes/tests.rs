@@ -10,6 +10,7 @@ use super::partitions::{self, Blocks, ENTRIES_MAX, LOGICAL_MAX, Partition, Table
 use super::signature::{self, Kind, Signature};
 use super::{all, find, find_files};
 use crate::programs::Disks;
+use crate::programs::plate::Plate;
 use crate::programs::play::Play;
 
 const BLOCKS: u64 = 4096;
@@ -347,6 +348,20 @@ fn a_volume_is_found_by_its_label_its_uuid_or_its_name() {
     }
     let root = find_files(&play, &mut disks, "LABEL=/").unwrap().volume;
     assert_eq!((root.name.as_str(), root.first, root.sectors), ("xvda2", 128, 512));
+    play.assert_clean(disks);
+}
+
+#[test]
+fn partitions_of_a_disk_without_a_back_are_found_behind_the_others() {
+    let (play, mut disks) = scene();
+    let mut bytes = play.back(0, |disk| disk.medium.clone());
+    bytes[64 * 512..64 * 512 + 4096].copy_from_slice(&swap(b"third"));
+    let info = blkif::Info::empty();
+    let (_, which) = Plate::add(&play, &mut disks, ("ram0", info), bytes);
+    let names: Vec<_> = all(&play, &mut disks).into_iter().map(|it| it.volume.name).collect();
+    assert_eq!(names, ["xvda1", "xvda2", "xvdb", "ram0p1", "ram0p2"]);
+    let found = find(&play, &mut disks, "LABEL=third").unwrap();
+    assert_eq!((found.which, found.name.as_str(), found.first), (which, "ram0p1", 64));
     play.assert_clean(disks);
 }
 

@@ -9,7 +9,7 @@ use blkfront::elevator::{Choice, Deadline};
 
 use super::*;
 use crate::programs::play::Play;
-use crate::programs::{bench, copy, digest, stamp};
+use crate::programs::{AnyDisk, bench, copy, digest, stamp};
 
 fn scene<'a>(all: Option<&'a str>, one: &'a [(&'a str, &'a str)]) -> (Play, Disks<Play>, String) {
     let play = Play::new(2, 2048);
@@ -184,7 +184,7 @@ fn what_waits_for_room_in_the_ring_goes_down_without_the_program() {
         disks.want_elevators(&play, Some(elevator), core::iter::empty());
         disks.connect(&play, core::time::Duration::from_secs(60));
         let which = disks.find("xvda").unwrap();
-        let disk = disks.disk(which).unwrap();
+        let AnyDisk::Front(disk) = disks.disk(which).unwrap() else { panic!("it has a back") };
         for at in (0..64).rev() {
             let buffer = disk.buffer(512).unwrap();
             disk.submit(blkif::Operation::Read, at * 2, buffer).unwrap();
