@@ -77,6 +77,8 @@ impl<G: Grants> Local<G> {
     }
 
     /// A buffer, as of [`Disk::buffer`](crate::Disk::buffer).
+    // Where a program may have either kind of disk, the other one's path is the short one.
+    #[inline(never)]
     pub fn buffer(&self, length_bytes: usize) -> Option<Buffer<G>> {
         self.pool.buffer(length_bytes)
     }
@@ -86,6 +88,7 @@ impl<G: Grants> Local<G> {
     ///
     /// # Errors
     /// [`Refused`], with the buffer.
+    #[inline(never)]
     pub fn submit(
         &mut self,
         operation: Operation,
