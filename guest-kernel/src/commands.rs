@@ -138,7 +138,12 @@ pub const COMMANDS: &[Command] = &[
     },
     Command { name: "swapoff", arguments: "", about: "takes it out of use", run: swapoff },
     Command { name: "sleep", arguments: "MS", about: "waits for milliseconds", run: sleep },
-    Command { name: "insmod", arguments: "FILE", about: "loads a kernel module", run: insmod },
+    Command {
+        name: "insmod",
+        arguments: "FILE [WORD]…",
+        about: "loads a kernel module",
+        run: insmod,
+    },
     Command { name: "rmmod", arguments: "NAME", about: "takes a module away", run: rmmod },
     Command { name: "lsmod", arguments: "", about: "lists the modules", run: lsmod },
     Command { name: "selfcheck", arguments: "", about: "checks the kernel itself", run: check },

@@ -6,7 +6,7 @@
 //! refuses another version or another symbol, and names it.
 //!
 //! From there on both sides hand each other tables of functions ([`ElevatorTable`],
-//! [`CommandTable`]). They are `#[repr(C)]`, hold no Rust type whose layout may change, and are
+//! [`CommandTable`], [`BlockTable`]). They are `#[repr(C)]`, hold no Rust type whose layout may change, and are
 //! read once, at registration. Registrations end with the module: the kernel takes them back.
 //!
 //! The rules of a call, both ways: the C calling convention of x86-64 without vector registers
@@ -15,17 +15,21 @@
 //! kernel's privilege, loaded by the administrator. What is checked is that it fits, not that it
 //! means well.
 //!
-//! A module in Rust needs none of this: it implements [`Plugin`] and [`Elevator`] and names
-//! itself in `module!`. `modules/sstf` is one.
+//! A module in Rust needs none of this: it implements [`Plugin`] and [`Elevator`] or
+//! [`BlockDevice`], and names itself in `module!`. `modules/sstf` and `modules/ramdisk` are two.
 #![no_std]
 
 use core::ffi::c_void;
+use core::fmt;
+
+mod block;
 
 /// Turns the traits below into tables, and the kernel's exports into safe functions. The only
 /// file with `unsafe` in it.
 #[cfg(target_os = "none")]
 mod sys;
 
+pub use block::{BlockDevice, BlockTable, DONE, FAILED, Failed, TRANSFER_SECTORS_MAX};
 #[cfg(target_os = "none")]
 pub use sys::{Console, Heap, Registry, fail, start, stop};
 
@@ -34,14 +38,14 @@ pub const ENTRY: &str = "pvblk_module";
 /// The first word of a [`Module`].
 pub const MAGIC: u64 = u64::from_le_bytes(*b"pvblkmod");
 /// The version of this interface. It goes up with any change of what is in this crate.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 /// Bytes of a module's name.
 pub const NAME_BYTES: usize = 24;
 /// Bytes of the name of what a module registers; at most.
 pub const WORD_MAX: usize = 24;
 /// Bytes of a line that describes something; at most.
 pub const LINE_MAX: usize = 96;
-/// Words that a command is called with; more are refused by the kernel.
+/// Words that a command or an `init` is called with; more are refused by the kernel.
 pub const WORDS_MAX: usize = 32;
 
 /// What a module may leave undefined.
@@ -50,18 +54,20 @@ pub const WORDS_MAX: usize = 32;
 /// |---|---|
 /// | `pvblk_print` | `fn(&Text)`: prints, without a line end of its own |
 /// | `pvblk_panic` | `fn(&Text) -> !`: ends the guest; the text is the module's name |
-/// | `pvblk_allocate` | `fn(size: usize, align: usize) -> *mut u8`: null when memory is short |
+/// | `pvblk_allocate` | `fn(size: usize, align: usize) -> *mut u8`: null when memory is short. Whole pages, aligned to 4096, come out of the guest's memory and go back there; anything else is a part of the kernel's heap |
 /// | `pvblk_free` | `fn(*mut u8, size: usize, align: usize)`: with the numbers of the allocation |
 /// | `pvblk_register_elevator` | `fn(&ElevatorTable) -> u32`: a [`Refused`], 0 if it was taken |
 /// | `pvblk_register_command` | `fn(&CommandTable) -> u32`: the same |
+/// | `pvblk_register_block` | `fn(&BlockTable) -> u32`: the same |
 /// | `memcpy` `memmove` `memset` `memcmp` `bcmp` | as in C |
-pub const EXPORTS: [&str; 11] = [
+pub const EXPORTS: [&str; 12] = [
     "pvblk_print",
     "pvblk_panic",
     "pvblk_allocate",
     "pvblk_free",
     "pvblk_register_elevator",
     "pvblk_register_command",
+    "pvblk_register_block",
     "memcpy",
     "memmove",
     "memset",
@@ -81,8 +87,9 @@ pub struct Module {
     pub reserved: u32,
     /// UTF-8, filled up with zeros.
     pub name: [u8; NAME_BYTES],
-    /// Registers what the module brings; a [`Refused`], or 0 if it is to stay.
-    pub init: extern "C" fn() -> u32,
+    /// Registers what the module brings; a [`Refused`], or 0 if it is to stay. Called with the
+    /// `count` words that stand behind the file's name in `insmod FILE WORD…`.
+    pub init: extern "C" fn(words: *const Text, count: usize) -> u32,
     /// The module's last call: what it registered is gone already.
     pub exit: extern "C" fn(),
 }
@@ -110,12 +117,51 @@ impl Text {
 pub enum Refused {
     /// There is something of this name.
     NameTaken = 1,
-    /// A name is empty, too long, not UTF-8, or has a space in it.
+    /// A name is empty, too long, not UTF-8, or has a space in it; that of a block device is to be
+    /// letters and then digits.
     BadName = 2,
     /// Registrations are taken while `init` runs, and not at any other time.
     NotNow = 3,
-    /// The module itself does not want to stay.
+    /// The module itself does not want to stay, and has printed why.
     Unwilling = 4,
+    /// There are as many as can be.
+    TooMany = 5,
+    /// No block device has so many sectors.
+    BadSize = 6,
+    /// Memory is short.
+    NoMemory = 7,
+}
+
+impl Refused {
+    /// All of them.
+    pub const ALL: [Self; 7] = [
+        Self::NameTaken,
+        Self::BadName,
+        Self::NotNow,
+        Self::Unwilling,
+        Self::TooMany,
+        Self::BadSize,
+        Self::NoMemory,
+    ];
+
+    /// The one of this number.
+    pub fn from_code(code: u32) -> Option<Self> {
+        Self::ALL.into_iter().find(|&it| it as u32 == code)
+    }
+}
+
+impl fmt::Display for Refused {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::NameTaken => "the name is taken",
+            Self::BadName => "not a good name",
+            Self::NotNow => "registered at the wrong time",
+            Self::Unwilling => "the module does not want to stay",
+            Self::TooMany => "there are as many as can be",
+            Self::BadSize => "not a good size",
+            Self::NoMemory => "not enough memory",
+        })
+    }
 }
 
 /// A request in an elevator.
@@ -181,12 +227,12 @@ pub struct CommandTable {
 
 /// A module in Rust.
 pub trait Plugin {
-    /// Registers what the module brings.
+    /// Registers what the module brings. `words` stand behind the file's name in `insmod`.
     ///
     /// # Errors
     /// What the kernel did not take; then the module is not loaded.
     #[cfg(target_os = "none")]
-    fn init(registry: &mut Registry) -> Result<(), Refused>;
+    fn init(registry: &mut Registry, words: &[&str]) -> Result<(), Refused>;
 }
 
 /// An elevator in Rust, for one disk.
@@ -243,4 +289,17 @@ pub const fn padded(name: &str) -> [u8; NAME_BYTES] {
         at += 1;
     }
     padded
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_reason_has_a_number_and_no_other_number_is_a_reason() {
+        for code in 0..100 {
+            let known = (1..=7).contains(&code);
+            assert_eq!(Refused::from_code(code).map(|it| it as u32), known.then_some(code));
+        }
+    }
 }

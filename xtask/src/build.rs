@@ -34,7 +34,7 @@ pub fn guest_kernel(host: Host) -> Result<PathBuf> {
 }
 
 /// The names of the kernel modules, folders of `modules/`.
-pub const MODULES: [&str; 1] = ["sstf"];
+pub const MODULES: [&str; 2] = ["sstf", "ramdisk"];
 
 /// Builds a kernel module; gives its path.
 ///

@@ -15,7 +15,7 @@ use rustix::process::{Pid, Signal, kill_process_group};
 use crate::error::{Context, LabError, Result};
 use crate::host::{self, Host};
 use crate::setup::KERNEL_TARGET;
-use crate::{interrupt, lab, packages, setup, smoke};
+use crate::{build, interrupt, lab, packages, setup, smoke};
 
 /// No gate may take longer than this.
 const GATE_TIMEOUT: Duration = Duration::from_secs(25 * 60);
@@ -96,7 +96,9 @@ fn gates() -> Vec<Gate> {
     let strict = ["--", "-D", "warnings"];
     let own = ["-p", "guest-kernel", "-p", "guest-programs"];
     let kernel = [&["clippy"][..], &own, &["--bins", "--target", KERNEL_TARGET]].concat();
-    let modules = ["clippy", "-p", "sstf", "--lib", "--target", KERNEL_TARGET];
+    let all_modules = build::MODULES.iter().flat_map(|name| ["-p", name]);
+    let modules = ["clippy", "--lib", "--target", KERNEL_TARGET].into_iter().chain(all_modules);
+    let modules: Vec<&str> = modules.collect();
     // `--all-targets` passes over a target that `cargo test` does not run by itself.
     let xen = ["clippy", "-p", "tests", "--test", "xen"];
     vec![

@@ -28,6 +28,8 @@ use crate::layout::{
 
 /// Free frames without which the kernel does not start: heap, grant table bookkeeping, one disk.
 const FREE_MIN: u64 = 96;
+/// Frames that programs and modules leave to the kernel: page tables, heap, grants.
+pub(super) const RESERVE: u64 = 128;
 /// Own page tables that fit behind the boot tables: Xen maps at least 512 KiB there.
 const OWN_TABLES_MAX: u64 = 120;
 /// Frames mapped at boot beyond what is in use then.

@@ -13,14 +13,15 @@ use alloc::string::String;
 use core::alloc::Layout;
 use core::ptr;
 
-use module_abi::{CommandTable, ElevatorTable, Refused, Text};
+use module_abi::{BlockTable, CommandTable, ElevatorTable, Refused, Text};
 use spin::Mutex;
+use x86_64::VirtAddr;
 use xen::Pfn;
 
 use super::hypercall::Errno;
-use super::memory::{give_frames, take_frames};
+use super::memory::{RESERVE, give_frames, memory_figures, take_frames};
 use super::paging;
-use crate::layout::{PAGE_BYTES, Use, address_of};
+use crate::layout::{PAGE_BYTES, Use, address_of, frame_of};
 use crate::modules::{Desk, Linked, Parts};
 
 /// Pages for a module, next to each other. Dropping them frees them.
@@ -35,9 +36,11 @@ pub(crate) struct ModulePages {
 #[derive(Debug)]
 pub(crate) struct ModuleCode {
     pages: ModulePages,
-    init: extern "C" fn() -> u32,
+    init: Init,
     exit: extern "C" fn(),
 }
+
+type Init = extern "C" fn(words: *const Text, count: usize) -> u32;
 
 impl ModulePages {
     /// So many pages, with anything in them; `None` when memory is short.
@@ -75,7 +78,7 @@ impl ModulePages {
         let (init, exit) = (linked.init as *const (), linked.exit as *const ());
         // SAFETY: it lies in code that is mapped as long as this lives; that it is a function of
         // this type is the module's description of itself, which keeps the interface.
-        let init = unsafe { core::mem::transmute::<*const (), extern "C" fn() -> u32>(init) };
+        let init = unsafe { core::mem::transmute::<*const (), Init>(init) };
         // SAFETY: the same.
         let exit = unsafe { core::mem::transmute::<*const (), extern "C" fn()>(exit) };
         Ok(ModuleCode { pages: self, init, exit })
@@ -104,15 +107,12 @@ impl ModuleCode {
         self.pages.count
     }
 
-    /// Runs its `init`, which registers at `desk`; gives the desk back.
-    ///
-    /// # Errors
-    /// What `init` answered, if it was not 0.
-    pub(crate) fn init(&self, desk: Desk) -> Result<Desk, u32> {
+    /// Runs its `init` with these words, which registers at `desk`; gives the desk back, and what
+    /// `init` answered: 0 if it is to stay.
+    pub(crate) fn init(&self, desk: Desk, words: &[Text]) -> (Desk, u32) {
         *DESK.lock() = Some(desk);
-        let answer = (self.init)();
-        let desk = DESK.lock().take().unwrap_or_default();
-        if answer == 0 { Ok(desk) } else { Err(answer) }
+        let answer = (self.init)(words.as_ptr(), words.len());
+        (DESK.lock().take().unwrap_or_default(), answer)
     }
 
     /// Runs its `exit`, which is the last call into it.
@@ -133,6 +133,7 @@ pub(crate) fn export(name: &str) -> Option<u64> {
         "pvblk_free" => pvblk_free as *const (),
         "pvblk_register_elevator" => pvblk_register_elevator as *const (),
         "pvblk_register_command" => pvblk_register_command as *const (),
+        "pvblk_register_block" => pvblk_register_block as *const (),
         "memcpy" => memcpy as *const (),
         "memmove" => memmove as *const (),
         "memset" => memset as *const (),
@@ -173,18 +174,37 @@ extern "C" fn pvblk_panic(name: &Text) -> ! {
     crate::crash::die(format_args!("module {name} panicked"))
 }
 
+/// How many frames an allocation is, if it is one of whole pages: those are not the heap's, which
+/// keeps what it once had.
+fn whole_pages(layout: &Layout) -> Option<u64> {
+    let size = layout.size() as u64;
+    let whole = layout.align() as u64 == PAGE_BYTES && size.is_multiple_of(PAGE_BYTES);
+    whole.then_some(size / PAGE_BYTES)
+}
+
 extern "C" fn pvblk_allocate(size: usize, align: usize) -> *mut u8 {
-    match Layout::from_size_align(size, align) {
+    let layout = Layout::from_size_align(size, align).ok().filter(|layout| layout.size() > 0);
+    let Some(layout) = layout else { return ptr::null_mut() };
+    match whole_pages(&layout) {
+        Some(count) if memory_figures().free < count.saturating_add(RESERVE) => ptr::null_mut(),
+        Some(count) => {
+            take_frames(count).map_or(ptr::null_mut(), |first| address_of(first).as_mut_ptr())
+        }
         // SAFETY: the size is not 0.
-        Ok(layout) if size > 0 => unsafe { alloc(layout) },
-        _ => ptr::null_mut(),
+        None => unsafe { alloc(layout) },
     }
 }
 
 extern "C" fn pvblk_free(start: *mut u8, size: usize, align: usize) {
     let layout = Layout::from_size_align(size, align).expect("the numbers of the allocation");
-    // SAFETY: the module keeps the interface: `pvblk_allocate` gave this, for these numbers.
-    unsafe { dealloc(start, layout) };
+    match whole_pages(&layout) {
+        Some(count) => {
+            let first = frame_of(VirtAddr::from_ptr(start)).0;
+            give_frames(first..first + count);
+        }
+        // SAFETY: the module keeps the interface: `pvblk_allocate` gave this, for these numbers.
+        None => unsafe { dealloc(start, layout) },
+    }
 }
 
 /// Lets a module register something; gives what it is told.
@@ -210,4 +230,10 @@ extern "C" fn pvblk_register_command(table: &CommandTable) -> u32 {
         }
         _ => Err(Refused::BadName),
     })
+}
+
+extern "C" fn pvblk_register_block(table: &BlockTable) -> u32 {
+    // SAFETY: a module calls this, which keeps the interface.
+    let name = unsafe { read(&table.name) };
+    register(|desk| desk.block(name.ok_or(Refused::BadName)?, table))
 }

@@ -26,15 +26,13 @@ use xen::abi::{
 use xen::{DomainId, Mfn};
 
 use super::hypercall::{Errno, hypercall};
-use super::memory::{OwnedPage, memory_figures, own_page, raw_page};
+use super::memory::{OwnedPage, RESERVE, memory_figures, own_page, raw_page};
 use super::{paging, shared, traps};
 use crate::dump::{EVENT, Frame, SYSCALL};
 use crate::layout::{PAGE_BYTES, Use, table_flags};
 use crate::user::pager::{Space, Usage, WANTED_MAX};
 use crate::user::{PAGES_MAX, Page, WINDOW};
 
-/// Frames that programs leave to the kernel: page tables, heap, grants.
-const RESERVE: u64 = 128;
 /// Entries of a table.
 const ENTRIES: usize = 512;
 /// Entries that are changed with one hypercall.

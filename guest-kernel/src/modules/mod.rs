@@ -7,6 +7,12 @@
 //!
 //! Pure: pages, permissions and calls are `arch`'s; the list of modules is `insmod`'s.
 
+use alloc::string::String;
+use alloc::vec::Vec;
+
+use module_abi::{Text, WORDS_MAX};
+
+mod block;
 mod command;
 mod desk;
 mod elevator;
@@ -17,7 +23,7 @@ mod refusal;
 #[cfg(test)]
 mod tests;
 
-pub use desk::{Command, Desk, Elevator};
+pub use desk::{Block, Command, Desk, Elevator};
 pub use link::Linked;
 pub use object::{Object, Parts};
 pub use refusal::Refusal;
@@ -26,6 +32,12 @@ pub use refusal::Refusal;
 pub const FILE_MAX: usize = 1 << 20;
 /// Pages of a module in memory, at most.
 pub const PAGES_MAX: u64 = 128;
+
+/// Words as a module gets them; `None` if there are more than [`WORDS_MAX`].
+pub(crate) fn texts(words: &[String]) -> Option<Vec<Text>> {
+    let text = |word: &String| Text { start: word.as_ptr(), length: word.len() };
+    (words.len() <= WORDS_MAX).then(|| words.iter().map(text).collect())
+}
 
 /// Whether a name can be typed and printed.
 fn is_word(name: &str) -> bool {

@@ -215,7 +215,7 @@ fn what_is_no_module_of_ours_is_refused_by_name() {
     assert!(not(5, &[2]).starts_with(object_text), "another byte order");
     assert_eq!(refusal(b"").to_string(), not(0, b"#!/b"));
     assert_eq!(not(RODATA_AT, b"P"), "no module: it has no pvblk_module");
-    assert_eq!(not(RODATA_AT + 8, &[9]), "built for version 9 of the module interface: this is 1");
+    assert_eq!(not(RODATA_AT + 8, &[1]), "built for version 1 of the module interface: this is 2");
     assert_eq!(not(RODATA_AT + 16, &[0]), "malformed: the name of the module");
     assert_eq!(not(RODATA_AT + 16, b" "), "malformed: the name of the module");
     let name = good.windows(5).position(|bytes| bytes == b"print").expect("a symbol");

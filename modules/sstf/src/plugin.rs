@@ -12,7 +12,12 @@ struct Module;
 module_abi::module!(Module, "sstf");
 
 impl Plugin for Module {
-    fn init(registry: &mut Registry) -> Result<(), Refused> {
+    fn init(registry: &mut Registry, words: &[&str]) -> Result<(), Refused> {
+        if !words.is_empty() {
+            // The console cannot refuse.
+            let _ = writeln!(Console, "sstf: it takes no words");
+            return Err(Refused::Unwilling);
+        }
         registry.elevator::<Sstf>()?;
         registry.command::<Figures>()
     }
