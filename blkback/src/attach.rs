@@ -10,6 +10,7 @@ use xen::{DomainId, Store, StoreError, Transaction, XenbusState};
 
 use crate::OpenError;
 use crate::directory::{DeviceId, KIND, base, devices};
+use crate::rejoin::{self, Identity};
 use crate::spec::{DiskSpec, SpecError};
 use crate::vdev;
 
@@ -119,11 +120,17 @@ pub fn find_domain(store: &impl Store, text: &str) -> Result<DomainId, AttachErr
     Err(missing())
 }
 
-/// Both directories of a disk, the front's first.
-pub fn plan(server: DomainId, guest: DomainId, spec: &DiskSpec) -> [NewDirectory; 2] {
+/// Both directories of a disk, the front's first. By the guest's identity the disk is found again
+/// after a reboot; without one it is not.
+pub fn plan(
+    server: DomainId,
+    guest: DomainId,
+    spec: &DiskSpec,
+    identity: Option<&Identity>,
+) -> [NewDirectory; 2] {
     let id = DeviceId { guest, vdev: spec.number };
     let (front, back) = (id.front(), id.back(server));
-    let fill = |path: &str, nodes: &[(&str, &str)]| {
+    let fill = |path: &str, nodes: &[(&str, &str)]| -> Vec<Node> {
         let node = |&(key, value): &(&str, &str)| Node {
             path: format!("{path}/{key}"),
             value: value.into(),
@@ -144,7 +151,7 @@ pub fn plan(server: DomainId, guest: DomainId, spec: &DiskSpec) -> [NewDirectory
         ],
     );
     let mode = if spec.read_only { "r" } else { "w" };
-    let back_nodes = fill(
+    let mut back_nodes = fill(
         &back,
         &[
             ("frontend", &front),
@@ -160,13 +167,17 @@ pub fn plan(server: DomainId, guest: DomainId, spec: &DiskSpec) -> [NewDirectory
             ("params", &spec.target),
         ],
     );
+    if let Some(Identity { vm, name }) = identity {
+        back_nodes.extend(fill(&back, &[("vm", vm), ("domain", name)]));
+    }
     [
         NewDirectory { path: front, owner: guest, reader: server, nodes: front_nodes },
         NewDirectory { path: back, owner: server, reader: guest, nodes: back_nodes },
     ]
 }
 
-/// Writes both directories, unless the vdev is taken.
+/// Writes both directories, unless the vdev is taken. A disk that has come back by itself may be
+/// attached once more as it is: whoever does not know that it comes back is content, too.
 ///
 /// # Errors
 /// [`AttachError::Busy`], or xenstore; then nothing was written.
@@ -177,17 +188,27 @@ pub fn attach(
     spec: &DiskSpec,
 ) -> Result<DeviceId, AttachError> {
     let id = DeviceId { guest, vdev: spec.number };
-    let directories = plan(server, guest, spec);
     let written = store.transact(|within| {
-        for directory in &directories {
-            if store.read(within, &directory.path)?.is_some() {
-                return Ok(false);
-            }
-        }
-        directories.iter().try_for_each(|directory| make(store, within, directory))?;
-        Ok(true)
+        let identity = Identity::read(store, within, guest)?;
+        let plan = plan(server, guest, spec, identity.as_ref());
+        Ok(make_both(store, within, &plan)? || rejoin::confirm(store, within, server, id, spec)?)
     })?;
     if written { Ok(id) } else { Err(AttachError::Busy { guest, vdev: spec.vdev.clone() }) }
+}
+
+/// Makes both directories of a plan, unless one is there.
+pub(crate) fn make_both(
+    store: &impl Store,
+    within: Transaction,
+    directories: &[NewDirectory; 2],
+) -> Result<bool, StoreError> {
+    for directory in directories {
+        if store.read(within, &directory.path)?.is_some() {
+            return Ok(false);
+        }
+    }
+    directories.iter().try_for_each(|directory| make(store, within, directory))?;
+    Ok(true)
 }
 
 fn make(
@@ -209,15 +230,25 @@ fn make(
 /// # Errors
 /// Xenstore.
 pub fn remove(store: &impl Store, server: DomainId, id: DeviceId) -> Result<(), AttachError> {
-    let above = format!("{}/{}", base(server), id.guest);
     store.transact(|within| {
         store.remove(within, &id.front())?;
-        store.remove(within, &id.back(server))?;
-        if store.list(within, &above)?.is_empty() {
-            store.remove(within, &above)?;
-        }
-        Ok(())
+        remove_back(store, within, server, id)
     })?;
+    Ok(())
+}
+
+/// Removes the back's directory, and the one above it if that is empty then.
+pub(crate) fn remove_back(
+    store: &impl Store,
+    within: Transaction,
+    server: DomainId,
+    id: DeviceId,
+) -> Result<(), StoreError> {
+    store.remove(within, &id.back(server))?;
+    let above = format!("{}/{}", base(server), id.guest);
+    if store.list(within, &above)?.is_empty() {
+        store.remove(within, &above)?;
+    }
     Ok(())
 }
 
@@ -322,6 +353,8 @@ pub struct Listed {
     pub image: PathBuf,
     /// Whether the guest may not write.
     pub read_only: bool,
+    /// Whether its guest is gone, and the disk waits for it to come back.
+    pub away: bool,
     /// What went wrong, if anything did.
     pub error: Option<String>,
 }
@@ -353,10 +386,12 @@ fn describe(store: &impl Store, server: DomainId, id: DeviceId) -> Result<Listed
         Some(reference) => Some(reference),
         None => theirs("ring-ref0")?,
     };
+    let state = theirs("state")?;
     Ok(Listed {
         id,
         server,
-        state: theirs("state")?.unwrap_or_default(),
+        away: state.is_none(),
+        state: state.unwrap_or_default(),
         event_channel: theirs("event-channel")?.unwrap_or_else(|| "-1".into()),
         ring_ref: ring_ref.unwrap_or_else(|| "-1".into()),
         image: ours("params")?.unwrap_or_default().into(),

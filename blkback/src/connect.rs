@@ -47,6 +47,8 @@ pub struct View {
     pub front: Option<XenbusState>,
     /// Whether the device is to stay when the front closes.
     pub online: bool,
+    /// Whether the guest, which is gone with its front, may come back for the device.
+    pub awaited: bool,
     /// Where our own work stands.
     pub stage: Stage,
     /// Whether the daemon is about to end.
@@ -72,13 +74,15 @@ pub enum Step {
     Refuse(XenbusState),
     /// Write the state.
     Say(XenbusState),
+    /// Close the image.
+    Shut,
     /// Remove our own directory.
     Remove,
 }
 
 /// The next step for one device.
 pub fn next(view: &View) -> Step {
-    let Some(front) = view.front else { return bury(view.stage) };
+    let Some(front) = view.front else { return bury(view) };
     if view.leave != Leave::Stay && !matches!(view.own, XenbusState::Closing | XenbusState::Closed)
     {
         return match view.stage {
@@ -97,11 +101,14 @@ pub fn next(view: &View) -> Step {
 }
 
 /// The front's directory is gone: nobody is there to talk to.
-fn bury(stage: Stage) -> Step {
-    match stage {
+fn bury(view: &View) -> Step {
+    match view.stage {
         Stage::Serving => Step::Stop,
         Stage::Opening | Stage::Connecting | Stage::Stopping => Step::Wait,
-        Stage::Absent | Stage::Ready | Stage::Failed => Step::Remove,
+        Stage::Absent | Stage::Ready | Stage::Failed if !view.awaited => Step::Remove,
+        // Whoever wants the image meanwhile can have it.
+        Stage::Ready | Stage::Failed => Step::Shut,
+        Stage::Absent => Step::Wait,
     }
 }
 

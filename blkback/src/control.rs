@@ -5,17 +5,21 @@
 //! with it. It must never write into a directory that the tool stack has removed: that would make
 //! it again.
 
+mod absence;
 mod nodes;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use blkif::{BackOffer, Discard, Features, Geometry, Info, ORDER_MAX, negotiate};
 use xen::{DomainId, Store, StoreError, Transaction, XenbusState};
 
+use crate::attach;
 use crate::connect::{self, Leave, Stage, Step, View};
 use crate::crew::{Connect, Crew, Report, WorkerId};
 use crate::directory::{DeviceId, Wish, base, devices};
 use crate::disk::Profile;
+use absence::Absences;
 use nodes::{Writer, read_front};
 
 /// A device is looked at again at most this often in a row; then the others have their turn.
@@ -44,24 +48,32 @@ pub struct Control<S, C> {
     devices: BTreeMap<DeviceId, Device>,
     /// Devices to be looked at.
     due: BTreeSet<DeviceId>,
+    absences: Absences,
     leave: Leave,
     next_worker: u64,
 }
 
 impl<S: Store, C: Crew> Control<S, C> {
-    /// Watches xenstore, as domain `server`.
+    /// Watches xenstore, as domain `server`. Disks wait for so long for a guest that is gone.
     ///
     /// # Errors
     /// What xenstore says.
-    pub fn new(store: S, crew: C, server: DomainId) -> Result<Self, StoreError> {
+    pub fn new(
+        store: S,
+        crew: C,
+        server: DomainId,
+        patience: Duration,
+    ) -> Result<Self, StoreError> {
         store.watch(&base(server), BACK_TOKEN)?;
         store.watch("@releaseDomain", DOMAINS_TOKEN)?;
+        store.watch("@introduceDomain", DOMAINS_TOKEN)?;
         Ok(Self {
             store,
             crew,
             server,
             devices: BTreeMap::new(),
             due: BTreeSet::new(),
+            absences: Absences::new(patience),
             leave: Leave::Stay,
             next_worker: 0,
         })
@@ -81,6 +93,7 @@ impl<S: Store, C: Crew> Control<S, C> {
                 Err(error) => log::warn!("device {id}: xenstore: {error}"),
             }
         }
+        self.rejoin()?;
         // Replies bring events with them, which no poll announces any more.
         self.take_in()?;
         Ok(!self.due.is_empty())
@@ -118,7 +131,10 @@ impl<S: Store, C: Crew> Control<S, C> {
                     Some(id) => drop(self.due.insert(id)),
                     None => self.look_everywhere()?,
                 },
-                DOMAINS_TOKEN => self.look_everywhere()?,
+                DOMAINS_TOKEN => {
+                    self.absences.domains_changed();
+                    self.look_everywhere()?;
+                }
                 token => self.due.extend(DeviceId::parse(token)),
             }
         }
@@ -203,11 +219,14 @@ impl<S: Store, C: Crew> Control<S, C> {
         if !self.devices.contains_key(&id) {
             self.meet(id, wish)?;
         }
+        let online = online.as_deref() == Some("1");
+        let awaited = self.is_awaited(id, state.is_none() && online)?;
         let stage = self.devices.get(&id).map_or(Stage::Absent, |device| device.stage);
         Ok(Some(View {
             own: XenbusState::parse(Some(&own)),
             front: state.as_deref().map(|state| XenbusState::parse(Some(state))),
-            online: online.as_deref() == Some("1"),
+            online,
+            awaited,
             stage,
             leave: self.leave,
         }))
@@ -228,6 +247,7 @@ impl<S: Store, C: Crew> Control<S, C> {
 
     fn forget(&mut self, id: DeviceId) {
         let Some(device) = self.devices.remove(&id) else { return };
+        self.absences.end(id);
         log::info!("device {id}: removed");
         if let Some(worker) = device.worker {
             self.crew.dismiss(worker);
@@ -252,6 +272,10 @@ impl<S: Store, C: Crew> Control<S, C> {
                 self.stop(id);
                 Ok(())
             }
+            Step::Shut => {
+                self.shut(id);
+                Ok(())
+            }
             Step::Refuse(state) => self.refuse(id, state),
             Step::Say(state) => self.update(id, |writer| writer.state(state)),
         }
@@ -266,6 +290,16 @@ impl<S: Store, C: Crew> Control<S, C> {
         let Wish { image, read_only, .. } = device.wish.clone();
         log::info!("device {id}: {}", image.display());
         self.crew.open(worker, &id.to_string(), image, read_only);
+    }
+
+    fn shut(&mut self, id: DeviceId) {
+        let Some(device) = self.devices.get_mut(&id) else { return };
+        device.stage = Stage::Absent;
+        // Its guest may be back already.
+        self.absences.domains_changed();
+        if let Some(worker) = device.worker.take() {
+            self.crew.dismiss(worker);
+        }
     }
 
     fn stop(&mut self, id: DeviceId) {
@@ -341,12 +375,7 @@ impl<S: Store, C: Crew> Control<S, C> {
     }
 
     fn remove(&mut self, id: DeviceId) -> Result<(), StoreError> {
-        let back = id.back(self.server);
-        self.store.remove(Transaction::NONE, &back)?;
-        let above = format!("{}/{}", base(self.server), id.guest);
-        if self.store.list(Transaction::NONE, &above)?.is_empty() {
-            self.store.remove(Transaction::NONE, &above)?;
-        }
+        attach::remove_back(&self.store, Transaction::NONE, self.server, id)?;
         self.forget(id);
         Ok(())
     }

@@ -80,8 +80,12 @@ pub struct Wish {
     pub front: String,
     /// The image.
     pub image: PathBuf,
+    /// The disk's name in the guest, as it was given.
+    pub vdev: String,
     /// Whether the guest may not write.
     pub read_only: bool,
+    /// Which guest it is, in every life: `/vm/UUID`.
+    pub vm: Option<String>,
 }
 
 impl Wish {
@@ -99,6 +103,7 @@ impl Wish {
             return Ok(None);
         };
         let read_only = node("mode")?.is_none_or(|mode| mode != "w");
-        Ok(Some(Self { front, image: image.into(), read_only }))
+        let (vdev, vm) = (node("dev")?.unwrap_or_default(), node("vm")?);
+        Ok(Some(Self { front, image: image.into(), vdev, read_only, vm }))
     }
 }

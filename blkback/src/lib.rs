@@ -17,6 +17,7 @@ pub mod crew;
 mod directory;
 pub mod disk;
 mod image;
+pub mod rejoin;
 #[cfg(test)]
 mod scratch;
 mod session;

@@ -118,10 +118,19 @@ impl Sim {
     /// # Panics
     /// If the domain is dead: ids of dead domains are not used again.
     pub fn domain(&self, id: DomainId) -> Domain {
+        self.guest(id, &[])
+    }
+
+    /// The same; a domain that is created has `nodes` in its directory, which it cannot write,
+    /// before anybody is told of it.
+    ///
+    /// # Panics
+    /// If the domain is dead.
+    pub fn guest(&self, id: DomainId, nodes: &[(&str, &str)]) -> Domain {
         let mut state = self.shared.lock();
         if let Entry::Vacant(place) = state.residents.entry(id) {
             place.insert(Resident::default());
-            state.store.introduce(id);
+            state.store.introduce(id, nodes);
         }
         let resident = state.resident(id);
         assert!(!resident.dead, "domain {id} is dead");

@@ -67,16 +67,16 @@ impl Xenstore {
         }
     }
 
-    /// What the toolstack does for a new domain: a directory that it may read, and in it `data`
-    /// and `error`, which are its own.
-    pub(crate) fn introduce(&mut self, id: DomainId) {
+    /// What the toolstack does for a new domain: a directory that it may read, in it `nodes` and
+    /// `data` and `error`, which are its own; and then it tells of the domain.
+    pub(crate) fn introduce(&mut self, id: DomainId, nodes: &[(&str, &str)]) {
         let home = home(id);
-        for (path, owner) in [("", DomainId::ZERO), ("/data", id), ("/error", id)]
-            .map(|(p, o)| (home.clone() + p, o))
-        {
-            for change in
-                [Change::Write(path.clone(), String::new()), Change::Permit(path, owner, id)]
-            {
+        let node = |key: &str| format!("{home}/{key}");
+        let mut changes = vec![(home.clone(), String::new(), DomainId::ZERO)];
+        changes.extend(nodes.iter().map(|&(key, value)| (node(key), value.into(), DomainId::ZERO)));
+        changes.extend(["data", "error"].map(|key| (node(key), String::new(), id)));
+        for (path, value, owner) in changes {
+            for change in [Change::Write(path.clone(), value), Change::Permit(path, owner, id)] {
                 let done = self.apply(DomainId::ZERO, &change, usize::MAX);
                 done.expect("domain 0 may do anything");
             }

@@ -70,6 +70,11 @@ impl SimCrew {
         joined.map(|joined| field(joined.session.counters())).sum()
     }
 
+    /// How many images are open.
+    pub fn images(&self) -> usize {
+        self.lock().workers.len()
+    }
+
     fn lock(&self) -> MutexGuard<'_, State> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }

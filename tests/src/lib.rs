@@ -23,4 +23,4 @@ pub use platter::{Platter, SeededDisk};
 pub use raw_back::RawBack;
 pub use raw_front::RawFront;
 pub use toolstack::Wanted;
-pub use world::{Guest, World};
+pub use world::{Guest, KEEP, World};

@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use blkback::Control;
 use blkback::connect::Leave;
@@ -15,6 +16,9 @@ use sim::{Domain, Random, Sim};
 use xen::{DomainId, Store, Transaction};
 
 use crate::{Ledger, Plain, Platter, SimCrew, Wanted};
+
+/// How long the back keeps the disks of a guest that is gone.
+pub const KEEP: Duration = Duration::from_secs(60);
 
 /// More rounds than any story needs to come to rest.
 const ROUNDS_MAX: usize = 10_000;
@@ -54,6 +58,7 @@ pub struct World {
     seed: u64,
     platters: BTreeMap<PathBuf, Platter>,
     back: Option<Back>,
+    clock: Duration,
 }
 
 impl World {
@@ -62,7 +67,8 @@ impl World {
         let sim = Sim::new(seed);
         let dom0 = sim.domain(DomainId::ZERO);
         let random = Random::new(!seed);
-        let mut world = Self { sim, dom0, random, seed, platters: BTreeMap::new(), back: None };
+        let (platters, clock) = (BTreeMap::new(), Duration::ZERO);
+        let mut world = Self { sim, dom0, random, seed, platters, back: None, clock };
         world.start_back();
         world
     }
@@ -83,8 +89,9 @@ impl World {
     /// If xenstore refuses domain 0.
     pub fn start_back(&mut self) {
         let crew = SimCrew::new(self.dom0.clone(), self.platters.clone(), self.seed);
-        let control = Control::new(self.dom0.clone(), crew.clone(), DomainId::ZERO);
+        let control = Control::new(self.dom0.clone(), crew.clone(), DomainId::ZERO, KEEP);
         self.back = Some(Back { control: control.expect("xenstore"), crew });
+        self.wait(Duration::ZERO);
     }
 
     /// The back dies without a word, and its kernel takes back what it held.
@@ -115,7 +122,7 @@ impl World {
         self.settle(&mut [guest]);
     }
 
-    /// Ends the story: nobody holds anything but the back its two watches.
+    /// Ends the story: nobody holds anything but the back its three watches.
     ///
     /// # Panics
     /// If anything is left.
@@ -145,10 +152,49 @@ impl World {
         &self.back.as_ref().expect("a back").crew
     }
 
-    /// A guest without devices.
+    /// A guest without devices, and without a UUID.
     pub fn guest(&self, id: u16) -> Guest {
-        let (domain, devices) = (self.sim.domain(DomainId(id)), BTreeMap::new());
+        self.life(id, &[])
+    }
+
+    /// A life of the guest that is called `name`, without devices. Its name is its UUID, too.
+    pub fn life_of(&self, name: &str, id: u16) -> Guest {
+        self.life(id, &[("vm", &format!("/vm/{name}")), ("name", name)])
+    }
+
+    fn life(&self, id: u16, nodes: &[(&str, &str)]) -> Guest {
+        let (domain, devices) = (self.sim.guest(DomainId(id), nodes), BTreeMap::new());
         Guest { domain, persistent: true, elevator: "noop", devices }
+    }
+
+    /// Destroys a guest as the tool stack does. Whether its directory goes before its domain is
+    /// the seed's choice.
+    ///
+    /// # Panics
+    /// If xenstore refuses domain 0.
+    pub fn destroy(&mut self, guest: Guest) {
+        let id = guest.domain.id();
+        let early = self.random.chance(500);
+        let remove = |world: &Self| {
+            world.dom0.remove(Transaction::NONE, &format!("/local/domain/{id}")).expect("removed");
+        };
+        if early {
+            remove(self);
+            self.settle_back();
+        }
+        self.sim.kill(id);
+        drop(guest);
+        if !early {
+            remove(self);
+        }
+    }
+
+    /// Lets so much time pass.
+    pub fn wait(&mut self, time: Duration) {
+        self.clock += time;
+        if let Some(back) = &mut self.back {
+            back.control.at(self.clock);
+        }
     }
 
     /// Gives the back one turn; tells whether it had something to do.

@@ -17,7 +17,6 @@ use crate::share::uptime;
 pub(crate) const STORIES: &[Story] = &[
     ("a_guest_verifies_its_data_while_others_crash_loop_and_are_destroyed", neighbours),
     ("a_guest_under_load_that_is_shut_down_keeps_what_was_acknowledged", shut_down),
-    ("a_guest_under_load_that_is_rebooted_comes_up_again_with_its_data", reboot),
     ("a_guest_under_load_that_is_destroyed_keeps_what_was_acknowledged", destroyed),
 ];
 
@@ -62,14 +61,14 @@ fn neighbour(scene: &Scene, bug: &str) -> Result<()> {
 }
 
 /// A guest that writes a pattern over a large disk for long.
-fn writer(name: &str, generation: u32, before: &str) -> Guest {
+pub(crate) fn writer(name: &str, generation: u32, before: &str) -> Guest {
     let write = format!("pattern write xvda --seed=8 --generation={generation}");
     let run = format!("run=\"{before}echo begun; {write}\"");
     Guest::pvblk(name, &run).disk(Backend::Pvblk, LINUX[0], "xvda", false)
 }
 
 /// How many sectors the guest says it has written before it was interrupted.
-fn written(console: &str) -> Result<u64> {
+pub(crate) fn written(console: &str) -> Result<u64> {
     let line = console.lines().find_map(|line| line.split_once("interrupted after "));
     let number = line.and_then(|(_, rest)| rest.split(' ').next()?.parse().ok());
     number.map_or_else(|| fail(format!("it was not interrupted:\n{console}")), Ok)
@@ -90,7 +89,7 @@ fn assert_written(scene: &Scene, generation: u32, sectors: u64) -> Result<()> {
 }
 
 /// The states of both ends of a guest's first disk.
-fn states(scene: &Scene, name: &str) -> Result<String> {
+pub(crate) fn states(scene: &Scene, name: &str) -> Result<String> {
     let front = "/local/domain/$(xl domid NAME)/device/vbd/51712".replace("NAME", name);
     let read = format!(
         "F={front}; B=$(xenstore-read $F/backend); \
@@ -111,38 +110,6 @@ fn shut_down(scene: &Scene) -> Result<()> {
     let sectors = written(&console)?;
     println!("    {sectors} sectors were written before the end");
     assert_written(scene, 1, sectors)
-}
-
-fn reboot(scene: &Scene) -> Result<()> {
-    // The second life finds no disk at first: xl makes a new domain and knows nothing of ours.
-    let guest = writer("again", 2, "sleep 3000; disks; ");
-    let config = guest.config().replace("on_reboot=\"preserve\"", "on_reboot=\"restart\"");
-    scene.lab.forget("again");
-    scene.lab.put_bytes(config.as_bytes(), "/tmp/again.cfg")?;
-    scene.dom0("xl create -q -p /tmp/again.cfg")?;
-    let disk = format!("format=raw,vdev=xvda,access=rw,target={}", LINUX[0]);
-    scene.lab.attach("again", &disk)?;
-    scene.lab.unpause("again")?;
-    scene.lab.wait_guest("again", "begun", GUEST_TIMEOUT)?;
-    let first = scene.dom0("xl domid again")?;
-    scene.dom0("usleep 200000; xl reboot again")?;
-    let end = Instant::now() + GUEST_TIMEOUT;
-    loop {
-        let now = scene.lab.dom0("xl domid again")?;
-        if now.status == 0 && now.text != first {
-            break;
-        }
-        ensure(Instant::now() < end, || "xl made no new domain".into())?;
-        scene.dom0("usleep 100000")?;
-    }
-    scene.lab.attach("again", &disk)?;
-    let console = scene.lab.wait_guest("again", "ring of ", GUEST_TIMEOUT);
-    let console = console.map(|_| scene.lab.guest_log("again"));
-    scene.lab.destroy("again")?;
-    let sectors = written(&console?)?;
-    println!("    {sectors} sectors were written before the reboot");
-    // The second life writes the same again.
-    assert_written(scene, 2, sectors)
 }
 
 fn destroyed(scene: &Scene) -> Result<()> {

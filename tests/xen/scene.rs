@@ -48,7 +48,8 @@ pub(crate) struct Scene {
     folder: PathBuf,
 }
 
-/// What a case must leave as it was: nodes of xenstore, domains, loop devices.
+/// What a case must leave as it was: nodes of xenstore, domains, loop devices. A disk that waits for
+/// a guest that is gone goes by itself, which has a case of its own.
 #[derive(PartialEq, Eq)]
 pub(crate) struct Inventory(BTreeSet<String>);
 
@@ -151,7 +152,8 @@ impl Scene {
         )?;
         // Tool stacks leave the empty folders that devices were in.
         let empty = |line: &&str| line.ends_with("= \"\"");
-        Ok(Inventory(nodes.lines().filter(|line| !empty(line)).map(str::to_owned).collect()))
+        let left = nodes.lines().filter(|line| !empty(line) && !waits(line, &nodes));
+        Ok(Inventory(left.map(str::to_owned).collect()))
     }
 
     /// Fails if anything is there that was not before, or has gone.
@@ -177,6 +179,13 @@ impl Scene {
         let own = format!("{BLKBACK} detach {BYSTANDER} xvda --force 2>/dev/null; true");
         self.dom0(&own).map(drop)
     }
+}
+
+/// Whether a node belongs to a disk of ours whose guest has no directory.
+fn waits(line: &str, nodes: &str) -> bool {
+    let ours = line.strip_prefix("/local/domain/0/backend/pvblk/");
+    let guest = ours.and_then(|rest| rest.split('/').next());
+    guest.is_some_and(|id| !nodes.contains(&format!("\n/local/domain/{id}/")))
 }
 
 /// Disk images on the host: the first with an ext4 file system made of this project's sources.

@@ -30,15 +30,18 @@ fn every_view() -> impl Iterator<Item = View> {
     STATES.into_iter().flat_map(move |own| {
         fronts.clone().flat_map(move |front| {
             STAGES.into_iter().flat_map(move |stage| {
-                [true, false].into_iter().flat_map(move |online| {
-                    [Leave::Stay, Leave::Ask, Leave::Go].map(|leave| View {
-                        own,
-                        front,
-                        online,
-                        stage,
-                        leave,
-                    })
-                })
+                [(true, true), (true, false), (false, true), (false, false)].into_iter().flat_map(
+                    move |(online, awaited)| {
+                        [Leave::Stay, Leave::Ask, Leave::Go].map(|leave| View {
+                            own,
+                            front,
+                            online,
+                            awaited,
+                            stage,
+                            leave,
+                        })
+                    },
+                )
             })
         })
     })
@@ -63,7 +66,9 @@ fn the_table_holds_for_every_view() {
                 assert_eq!((view.own, view.stage), (S::InitWait, Stage::Serving));
             }
             Step::Stop => assert_eq!(view.stage, Stage::Serving),
-            Step::Remove => assert!(idle && (view.front.is_none() || !view.online)),
+            Step::Remove if view.front.is_none() => assert!(idle && !view.awaited),
+            Step::Remove => assert!(idle && !view.online),
+            Step::Shut => assert!(idle && view.front.is_none() && view.awaited),
             Step::Say(S::Closed) | Step::Refuse(_) => assert!(idle, "{view:?}"),
             Step::Say(state) => assert_eq!(state, S::Closing),
         }
@@ -91,6 +96,7 @@ fn a_view_that_does_not_change_is_not_acted_on_for_ever() {
                 Step::Connect => view.stage = Stage::Connecting,
                 Step::Announce => view.own = S::Connected,
                 Step::Stop => view.stage = Stage::Stopping,
+                Step::Shut => view.stage = Stage::Absent,
                 Step::Refuse(state) | Step::Say(state) => view.own = state,
             }
             steps += 1;
@@ -100,7 +106,7 @@ fn a_view_that_does_not_change_is_not_acted_on_for_ever() {
 }
 
 fn view(own: S, front: S, stage: Stage) -> View {
-    View { own, front: Some(front), online: true, stage, leave: Leave::Stay }
+    View { own, front: Some(front), online: true, awaited: false, stage, leave: Leave::Stay }
 }
 
 #[test]
@@ -155,6 +161,18 @@ fn a_front_that_vanishes_is_buried_after_its_requests_are_finished() {
         assert_eq!(next(&gone(Stage::Serving)), Step::Stop);
         assert_eq!(next(&gone(Stage::Stopping)), Step::Wait);
         assert_eq!(next(&gone(Stage::Ready)), Step::Remove);
+    }
+}
+
+#[test]
+fn a_device_whose_guest_may_come_back_waits_with_its_image_closed() {
+    for own in STATES {
+        let away = |stage| View { front: None, awaited: true, ..view(own, S::Unknown, stage) };
+        assert_eq!(next(&away(Stage::Serving)), Step::Stop);
+        assert_eq!(next(&away(Stage::Stopping)), Step::Wait);
+        assert_eq!(next(&away(Stage::Ready)), Step::Shut);
+        assert_eq!(next(&away(Stage::Failed)), Step::Shut);
+        assert_eq!(next(&away(Stage::Absent)), Step::Wait);
     }
 }
 

@@ -13,6 +13,7 @@ use crate::attach;
 use crate::spec::DiskSpec;
 
 const GUEST: DomainId = DomainId(3);
+const KEEP: Duration = Duration::from_secs(60);
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Order {
@@ -86,7 +87,7 @@ impl House {
         let sim = Sim::new(1);
         let (dom0, guest) = (sim.domain(DomainId::ZERO), sim.domain(GUEST));
         let crew = Idlers::default();
-        let control = Control::new(dom0.clone(), crew.clone(), DomainId::ZERO).unwrap();
+        let control = Control::new(dom0.clone(), crew.clone(), DomainId::ZERO, KEEP).unwrap();
         Self { sim, dom0, guest, crew, control }
     }
 
@@ -359,7 +360,7 @@ fn the_next_daemon_closes_what_its_predecessor_left_connected() {
     let crew = Idlers::default();
     house.sim.crash(DomainId::ZERO);
     let dom0 = house.sim.domain(DomainId::ZERO);
-    let mut next = Control::new(dom0, crew.clone(), DomainId::ZERO).unwrap();
+    let mut next = Control::new(dom0, crew.clone(), DomainId::ZERO, KEEP).unwrap();
     while next.work().unwrap() {}
     assert_eq!(state(&house, id).as_deref(), Some("6"));
     assert!(house.back(id, "error").unwrap().contains("ended without closing"));

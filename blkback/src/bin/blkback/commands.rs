@@ -7,11 +7,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use blkback::attach::{self, AttachError, Listed, Progress};
+use blkback::attach::{self, AttachError, Listed, NewDirectory, Progress};
+use blkback::rejoin::{Identity, find_holder};
 use blkback::{Claim, DeviceId, DiskSpec, Image, Xenbus, own_domain};
 use signal_hook::consts::SIGINT;
 use xen::store::Connection;
-use xen::{DomainId, Store};
+use xen::{DomainId, Store, Transaction};
 
 use crate::Failure;
 
@@ -56,12 +57,16 @@ pub(crate) fn attach(
     let store = open_store();
     if dry_run {
         let spec = read_spec(text)?;
-        let (server, guest) = match store {
-            Ok(store) => (own_domain(&store)?, attach::find_domain(&store, domain)?),
+        let (server, guest, identity) = match store {
+            Ok(store) => {
+                let guest = attach::find_domain(&store, domain)?;
+                let identity = Identity::read(&store, Transaction::NONE, guest)?;
+                (own_domain(&store)?, guest, identity)
+            }
             // Without Xen a number is as good as a domain.
-            Err(failure) => (DomainId::ZERO, DomainId(domain.parse().map_err(|_| failure)?)),
+            Err(failure) => (DomainId::ZERO, DomainId(domain.parse().map_err(|_| failure)?), None),
         };
-        return Ok(print_plan(server, guest, &spec)?);
+        return Ok(print_plan(&attach::plan(server, guest, &spec, identity.as_ref()))?);
     }
     let store = store?;
     if Claim::holder(pid_file)?.is_none() {
@@ -107,12 +112,12 @@ fn wait_until_taken(
     Err(AttachError::NoAnswer(timeout))
 }
 
-fn print_plan(server: DomainId, guest: DomainId, spec: &DiskSpec) -> io::Result<()> {
+fn print_plan(plan: &[NewDirectory]) -> io::Result<()> {
     let mut out = io::stdout().lock();
-    for directory in attach::plan(server, guest, spec) {
+    for directory in plan {
         let (owner, reader) = (directory.owner, directory.reader);
         writeln!(out, "{} = \"\"   (n{owner},r{reader})", directory.path)?;
-        for node in directory.nodes {
+        for node in &directory.nodes {
             writeln!(out, "{} = {:?}   (n{owner},r{reader})", node.path, node.value)?;
         }
     }
@@ -129,7 +134,7 @@ pub(crate) fn detach(
 ) -> Result<(), Failure> {
     let store = open_store()?;
     let server = own_domain(&store)?;
-    let guest = attach::find_domain(&store, domain)?;
+    let guest = find_holder(&store, server, domain)?;
     let id = attach::find_disk(&store, server, guest, vdev)?;
     if dry_run {
         let back = id.back(server);
@@ -183,7 +188,7 @@ fn watch_for_interrupt() -> io::Result<Arc<AtomicBool>> {
 pub(crate) fn list(domain: Option<&str>, json: bool) -> Result<(), Failure> {
     let store = open_store()?;
     let server = own_domain(&store)?;
-    let guest = domain.map(|domain| attach::find_domain(&store, domain)).transpose()?;
+    let guest = domain.map(|domain| find_holder(&store, server, domain)).transpose()?;
     let lines = attach::list(&store, server, guest)?;
     let mut out = io::stdout().lock();
     if json {
@@ -201,7 +206,7 @@ pub(crate) fn list(domain: Option<&str>, json: bool) -> Result<(), Failure> {
             line.id.vdev,
             line.server,
             line.id.guest,
-            line.state,
+            if line.away { "away" } else { &line.state },
             line.event_channel,
             line.ring_ref,
             line.back,
@@ -224,6 +229,7 @@ fn object(line: &Listed) -> serde_json::Value {
         "target": line.image,
         "fmt": "raw",
         "read_only": line.read_only,
+        "away": line.away,
         "error": line.error,
     })
 }

@@ -8,6 +8,7 @@ mod serve;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::{Parser, Subcommand};
 
@@ -60,6 +61,10 @@ enum Command {
         /// End when a disk was attached and none is left
         #[arg(long)]
         once: bool,
+        /// How long the disks of a guest that is gone wait for it to come back, as it does after
+        /// xl reboot; 0: not at all
+        #[arg(long, value_name = "SECONDS", default_value_t = 60)]
+        keep: u64,
     },
     /// Attach a disk to a guest: xl create -p, attach, xl unpause
     #[command(after_help = EXIT_CODES)]
@@ -120,7 +125,7 @@ fn main() -> ExitCode {
 fn run(arguments: Arguments) -> Result<(), Failure> {
     let pid_file = arguments.pid_file;
     match arguments.command {
-        Command::Serve { once } => serve::run(&pid_file, once),
+        Command::Serve { once, keep } => serve::run(&pid_file, once, Duration::from_secs(keep)),
         Command::Attach { domain, spec, dry_run, timeout } => {
             commands::attach(&pid_file, &domain, &spec, dry_run, timeout)
         }

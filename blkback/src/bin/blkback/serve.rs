@@ -19,7 +19,7 @@ use crate::commands::environment;
 const GOODBYE: Duration = Duration::from_secs(5);
 
 /// Serves until told to end.
-pub(crate) fn run(pid_file: &Path, once: bool) -> Result<(), Failure> {
+pub(crate) fn run(pid_file: &Path, once: bool, keep: Duration) -> Result<(), Failure> {
     let bus = Xenbus::open().map_err(|error| environment("/dev/xen/xenbus", &error))?;
     for node in ["/dev/xen/evtchn", "/dev/xen/gntdev"] {
         if let Err(error) = std::fs::metadata(node) {
@@ -37,7 +37,7 @@ pub(crate) fn run(pid_file: &Path, once: bool) -> Result<(), Failure> {
     let bell = Bell::new()?;
     let store = Connection::new(bus);
     let server = own_domain(&store)?;
-    let mut control = Control::new(store, Workers::new(bell.clone()), server)?;
+    let mut control = Control::new(store, Workers::new(bell.clone()), server, keep)?;
     log::info!("serving {} (pid {})", base(server), std::process::id());
     let interrupted = attend(&mut control, &bell, &signals, once)?;
     drop(control);
@@ -55,7 +55,9 @@ fn attend(
     let mut leaving: Option<Instant> = None;
     let mut interrupted = false;
     let mut served = false;
+    let start = Instant::now();
     loop {
+        control.at(start.elapsed());
         let more = control.work()?;
         served |= control.device_count() > 0;
         let empty = once && served && control.device_count() == 0;
@@ -63,7 +65,11 @@ fn attend(
             return Ok(interrupted);
         }
         if !more {
-            let wait = leaving.map(|since| GOODBYE.saturating_sub(since.elapsed()));
+            let goodbye = leaving.map(|since| GOODBYE.saturating_sub(since.elapsed()));
+            // Past the time for goodbyes only workers are waited for; they ring.
+            let goodbye = goodbye.filter(|wait| !wait.is_zero());
+            let due = control.due().map(|due| due.saturating_sub(start.elapsed()));
+            let wait = goodbye.into_iter().chain(due).min();
             sleep(control, bell, signals, wait)?;
         }
         bell.silence();
@@ -90,8 +96,6 @@ fn sleep(
     signals: &Signals,
     wait: Option<Duration>,
 ) -> Result<(), Failure> {
-    // Past the time for goodbyes only workers are waited for; they ring.
-    let wait = wait.filter(|wait| !wait.is_zero());
     let wait = wait.and_then(|wait| Timespec::try_from(wait).ok());
     let bus = control.store().transport();
     let mut awaited = [
