@@ -58,11 +58,20 @@ pub(crate) fn boot(start: Start) -> ! {
     };
     kernel.mark("ready");
     println!("pvblk {}: {}", env!("CARGO_PKG_VERSION"), kernel.memory());
+    warn_of_unknown_words(&kernel.command_line);
     memory::heed_command_line(&kernel);
     kernel.connect_disks();
     tunables::heed_command_line(&kernel);
     kernel.mount_root();
     commands::run(&kernel, start.is_initial_domain())
+}
+
+/// Tells the words of the command line that nothing heeds: one may be a slip of the pen.
+fn warn_of_unknown_words(line: &CommandLine) {
+    let unknown = line.unknown();
+    if !unknown.is_empty() {
+        println!("pvblk: warning: unknown on the kernel command line: {}", unknown.join(" "));
+    }
 }
 
 /// Ends a domain whose memory does not do, with one line that says why.

@@ -14,8 +14,9 @@ use crate::grants::GrantTable;
 use crate::kernel::{Kernel, Status};
 use crate::process;
 use crate::programs::observe::Plan;
-use crate::programs::{CONNECT_PATIENCE, Disks, Failure, Machine, Program, filing, stream};
+use crate::programs::{CONNECT_PATIENCE, Disks, Failure, Machine, Program, root, stream};
 use crate::store::GuestStore;
+use crate::sysctl::number;
 use crate::time::Instant;
 use crate::user::image::FILE_BYTES_MAX;
 use crate::user::swap;
@@ -103,7 +104,13 @@ impl Kernel {
             (true, false) => Access::ReadWrite,
             _ => Access::ReadOnly,
         };
-        let mount = |disks: &mut Disks<Self>| filing::mount_root(self, disks, spec, access);
+        let mount = |disks: &mut Disks<Self>| {
+            let seconds = match self.command_line.value("rootwait") {
+                Some(text) => number("rootwait", text, 0..=root::WAIT_SECONDS_MAX)?,
+                None => root::WAIT_SECONDS,
+            };
+            root::mount(self, disks, spec, access, seconds)
+        };
         self.note(self.with_disks("root", mount));
         self.mark("root");
     }

@@ -110,6 +110,11 @@ impl<M: Machine> Disks<M> {
         (0..self.devices.len()).map(Which::Front).chain(locals).collect()
     }
 
+    /// How many are in service.
+    pub fn connected(&mut self) -> usize {
+        self.devices.iter_mut().filter_map(Device::disk).count()
+    }
+
     /// What the disk is called.
     pub fn name(&self, which: Which) -> String {
         match which {

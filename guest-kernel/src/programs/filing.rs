@@ -1,5 +1,5 @@
 //! The programs that use files: `mount`, `umount`, `ls`, `cat`, `cp`, `write`, `rm`, `mkdir`, `df`,
-//! `sync`, and the mounting of the root.
+//! `sync`.
 
 use alloc::format;
 use alloc::string::String;
@@ -13,20 +13,6 @@ use super::stream::Writer;
 use super::{Disks, Failure, Machine, Speed};
 use crate::files::{Access, CHUNK_BYTES, Error, FileSystem, Files, Kind, Mount, Node, clean};
 use crate::volumes::{self, Found, Signature};
-
-/// Mounts what `root=` of the kernel command line names on `/`: read-only unless `access` says
-/// else.
-///
-/// # Errors
-/// [`Failure::missing`] with all there is, if it is not found.
-pub fn mount_root<M: Machine>(
-    machine: &M,
-    disks: &mut Disks<M>,
-    spec: &str,
-    access: Access,
-) -> Result<(), Failure> {
-    add(machine, disks, spec, "/", access)
-}
 
 /// `mount [-r|-w] [SPEC [FOLDER]]`: without a spec, what is mounted.
 ///
@@ -68,7 +54,19 @@ fn add<M: Machine>(
     folder: &str,
     access: Access,
 ) -> Result<(), Failure> {
-    let Found { volume, signature } = volumes::find_files(machine, disks, spec)?;
+    let found = volumes::find_files(machine, disks, spec)?;
+    add_found(machine, disks, (spec, found), folder, access)
+}
+
+/// Mounts a volume that was found by its name.
+pub(super) fn add_found<M: Machine>(
+    machine: &M,
+    disks: &mut Disks<M>,
+    (spec, found): (&str, Found),
+    folder: &str,
+    access: Access,
+) -> Result<(), Failure> {
+    let Found { volume, signature } = found;
     let Some(Signature { kind, .. }) = signature.filter(|it| it.kind.has_files()) else {
         return Err(Failure::missing(format!("{}: no ext2, ext3 or ext4 there", volume.name)));
     };

@@ -25,6 +25,7 @@ pub mod histogram;
 pub mod list;
 pub mod observe;
 mod observe_report;
+pub mod root;
 pub mod scheduler;
 pub mod stamp;
 pub(crate) mod stream;

@@ -129,9 +129,24 @@ impl Observer {
         self.report.as_ref().is_none_or(|report| report.plan.count == Some(report.done))
     }
 
-    /// Whether a program was looked at that ended before everything was shown.
-    pub(crate) fn is_cut_short(&self) -> bool {
-        self.report.as_ref().is_some_and(|report| !report.task.is_empty()) && !self.is_done()
+    /// Whether a program is looked at on a screen, which it has for itself.
+    pub(crate) fn has_screen(&self) -> bool {
+        let on_screen = |report: &Report| report.plan.style == Style::Screen;
+        self.report.as_ref().is_some_and(|it| on_screen(it) && !it.task.is_empty())
+    }
+
+    /// Whether a program was looked at that ended before everything was shown, so that the rest is
+    /// still to be shown. A screen has what the program said last on it now: nothing is drawn over
+    /// that.
+    pub(crate) fn wants_rest(&mut self) -> bool {
+        let done = self.is_done();
+        let Some(report) = self.report.as_mut().filter(|it| !it.task.is_empty()) else {
+            return false;
+        };
+        if report.plan.style == Style::Screen && report.done == 0 {
+            report.plan.style = Style::Batch;
+        }
+        !done && report.plan.style != Style::Screen
     }
 
     /// When to look next.

@@ -13,6 +13,9 @@ use crate::cpu::CpuTimes;
 /// Lines between two headings.
 const HEADING_EVERY: u64 = 20;
 
+/// Disks that are waited for and named.
+const NAMED_MAX: usize = 2;
+
 const HEADING: &str = " r  b     free     bi     bo     in us sy id wa st";
 
 /// What one disk did between two looks.
@@ -108,7 +111,7 @@ pub(super) fn page(before: &Look, now: &Look, task: &str, steal_warn: u64, style
     lines.push(format!("top - the last {}.{:03} s", time / 1000, time % 1000));
     let shares = shares(before, now);
     let [us, sy, id, wa, st] = shares.map(tenths);
-    let high = if shares[4] > steal_warn * 10 { ", others take the processor" } else { "" };
+    let high = if shares[4] > steal_warn * 10 { ", taken by others" } else { "" };
     lines
         .push(format!("%Cpu(s): {us:>5} us, {sy:>5} sy, {id:>5} id, {wa:>5} wa, {st:>5} st{high}"));
     lines.push(format!("KiB Mem : {} free", now.free_pages * 4));
@@ -137,17 +140,65 @@ fn disk_line(disk: &Rates) -> String {
     )
 }
 
-/// What waits, and for which disks.
+/// What waits, and for which disks. A page is drawn in place, so no line may be too long for the
+/// screen.
 fn waiting(rates: &[Rates], task: &str) -> String {
-    let busy: Vec<String> = rates
+    let mut busy: Vec<String> = rates
         .iter()
         .filter(|disk| disk.in_flight > 0)
         .map(|disk| format!("{} ({} in flight)", disk.name, disk.in_flight))
         .collect();
+    let more = busy.len().saturating_sub(NAMED_MAX);
+    if more > 0 {
+        busy.truncate(NAMED_MAX);
+        busy.push(format!("{more} more"));
+    }
     match (busy.is_empty(), task) {
         (true, "") => String::from("waits: nothing"),
         (true, task) => format!("waits: nothing, {task} runs"),
         (false, "") => format!("waits: requests of {}", busy.join(", ")),
         (false, task) => format!("waits: {task} for {}", busy.join(", ")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A machine whose 16 disks do as much as can be.
+    fn busy(at_ns: u64) -> Look {
+        let disk = |at: u32| {
+            let mut disk = DiskLook {
+                name: DiskName::new(51712 + at * 16),
+                counters: blkfront::Counters::default(),
+                in_flight: 1024,
+                queued_ns: at_ns * 1024,
+            };
+            disk.counters.requests = at_ns / 1000;
+            disk.counters.responses = at_ns / 1000;
+            disk.counters.read_sectors = at_ns / 10;
+            disk.counters.notifications_sent = at_ns / 1_000_000;
+            disk
+        };
+        let cpu = CpuTimes { user: 0, system: 0, idle: 0, wait: 0, steal: at_ns };
+        Look { at_ns, cpu, free_pages: 1 << 19, disks: (0..16).map(disk).collect() }
+    }
+
+    #[test]
+    fn a_page_fits_into_80_columns_and_24_rows_whatever_happens() {
+        let (before, now) = (busy(1_000_000_000), busy(100_000_000_000));
+        let page = page(&before, &now, "memtest", 5, Style::Screen);
+        let rows: Vec<&str> = page.split('\n').collect();
+        assert!(rows.len() < 24, "{} rows", rows.len());
+        for row in rows {
+            let text = row.replace("\x1b[H", "").replace("\x1b[K", "").replace("\x1b[J", "");
+            assert!(text.len() < 80, "{} columns: {text}", text.len());
+        }
+        assert!(page.contains("st, taken by others"), "{page}");
+        assert!(
+            page.contains(
+                "waits: memtest for xvda (1024 in flight), xvdb (1024 in flight), 14 more"
+            )
+        );
     }
 }

@@ -62,13 +62,15 @@ struct Connection {
 
 /// One disk of the guest, as its back has it.
 pub(crate) struct PlayDisk {
-    number: u32,
+    pub(crate) number: u32,
     pub(crate) medium: Vec<u8>,
     pub(crate) geometry: Geometry,
     pub(crate) features: Features,
     pub(crate) mischief: Mischief,
     pub(crate) served: u64,
     pub(crate) flushes: u64,
+    /// It appears at this wait of the machine; 0: it is there from the start.
+    pub(crate) late: u64,
     connection: Option<Connection>,
 }
 
@@ -86,6 +88,7 @@ impl PlayDisk {
             mischief: Mischief::default(),
             served: 0,
             flushes: 0,
+            late: 0,
             connection: None,
         }
     }
@@ -261,7 +264,9 @@ impl Play {
         for at in 0..disks {
             let mut disk = PlayDisk::new(at, sectors);
             change(&mut disk);
-            disk.announce(&root);
+            if disk.late == 0 {
+                disk.announce(&root);
+            }
             backs.push(disk);
         }
         Self {
@@ -389,6 +394,9 @@ impl Machine for Play {
         self.waits.set(self.waits.get() + 1);
         self.time.set(self.time.get() + 5_000_000);
         for disk in self.backs.borrow_mut().iter_mut() {
+            if disk.late == self.waits.get() {
+                disk.announce(&self.root);
+            }
             disk.turn(&self.root);
         }
         while self.root.take_event().is_some() {}

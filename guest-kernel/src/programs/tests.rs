@@ -383,6 +383,33 @@ fn top_ends_by_the_key_q_and_redraws_in_place() {
     play.assert_clean(disks);
 }
 
+/// Runs a bench for a second under `top` on a screen.
+fn top_bench(play: &Play, disks: &mut Disks<Play>, interval: &str) -> String {
+    let words = ["-d", interval, "bench"].map(ToString::to_string);
+    let (plan, command) = watch::top_plan(&words).unwrap();
+    disks.begin_report(play, plan, &command[0]);
+    let printed = play.run(disks, bench::run, "xvda --rw=randread --runtime=1").unwrap();
+    disks.end_report(play);
+    printed + &play.printed()
+}
+
+#[test]
+fn top_draws_nothing_over_what_a_command_says_last_and_q_ends_the_drawing() {
+    let (play, mut disks) = scene(1);
+    let printed = top_bench(&play, &mut disks, "0.3");
+    let (pages, last) = printed.rsplit_once("\x1b[H").unwrap();
+    assert_eq!(pages.matches("\x1b[H").count(), 2, "{printed:?}");
+    assert!(last.contains("bench: {"), "{last:?}");
+    // It ended before the first page was due.
+    let printed = top_bench(&play, &mut disks, "10");
+    let (_, page) = printed.split_once("bench: {").unwrap();
+    assert!(page.contains("%Cpu(s)") && !printed.contains('\x1b'), "{printed:?}");
+    play.keys.borrow_mut().extend(b"xq");
+    let printed = top_bench(&play, &mut disks, "0.3");
+    assert!(printed.contains("bench: {") && !printed.contains("%Cpu(s)"), "{printed:?}");
+    play.assert_clean(disks);
+}
+
 #[test]
 fn steal_that_stays_is_warned_of_once() {
     let (play, mut disks) = scene(1);

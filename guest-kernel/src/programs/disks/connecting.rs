@@ -84,7 +84,7 @@ impl<M: Machine> Disks<M> {
         let mut numbers: Vec<u32> = names.iter().filter_map(|it| it.parse().ok()).collect();
         numbers.sort_unstable();
         numbers.retain(|number| !self.knows(*number));
-        if self.devices.is_empty() {
+        if !numbers.is_empty() {
             self.wishes = wishes(machine.free_pages(), numbers.len().min(DISKS_MAX));
         }
         for number in numbers {
@@ -132,7 +132,7 @@ fn state(store: &impl Store, path: &str) -> String {
 
 pub(super) const SMALL: Wishes = Wishes { order: 0, pool_pages: 16 };
 
-/// Half of the free memory for the data of all disks together.
+/// Half of the free memory for the data of all disks together that come at once.
 fn wishes(free_pages: u64, disks: usize) -> Wishes {
     let share = free_pages / 2 / (disks.max(1) as u64);
     let pages = share.clamp(*POOL_PAGES.start(), *POOL_PAGES.end());

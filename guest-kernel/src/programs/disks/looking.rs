@@ -22,6 +22,9 @@ impl<M: Machine> Disks<M> {
                 ));
             }
         }
+        if self.observer.has_screen() && machine.key() == Some(b'q') {
+            self.observer.end();
+        }
         if self.observer.is_looking() {
             let depths = self
                 .devices
@@ -49,7 +52,7 @@ impl<M: Machine> Disks<M> {
 
     /// Shows no more, but what happened since the last look, if a program was looked at.
     pub fn end_report(&mut self, machine: &M) {
-        if self.observer.is_cut_short() {
+        if self.observer.wants_rest() {
             self.show(machine, machine.now());
         }
         self.observer.end();
