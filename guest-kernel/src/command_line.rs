@@ -7,9 +7,17 @@
 //! run="echo 'one; two'; poweroff" quiet
 //! ```
 
+use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use core::fmt;
+
+/// Words with a value that something heeds.
+const OPTIONS: [&str; 5] = ["elevator", "mem", "root", "rootwait", "run"];
+/// What such words begin with, if they are a whole family.
+const FAMILIES: [&str; 2] = ["elevator.", "sysctl."];
+/// Words without a value that something heeds.
+const FLAGS: [&str; 3] = ["ro", "rw", "shell"];
 
 /// The longest line, in bytes (`xen::abi::COMMAND_LINE_MAX`, less its NUL).
 pub const LINE_MAX: usize = xen::abi::COMMAND_LINE_MAX - 1;
@@ -40,6 +48,7 @@ impl core::error::Error for LineError {}
 /// The kernel command line, taken apart.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct CommandLine {
+    text: String,
     options: Vec<(String, Option<String>)>,
 }
 
@@ -57,7 +66,30 @@ impl CommandLine {
             Some((key, value)) => (key.to_string(), Some(value.to_string())),
             None => (word, None),
         });
-        Ok(Self { options: options.collect() })
+        Ok(Self { text: text.to_string(), options: options.collect() })
+    }
+
+    /// The line as it was given, with every word that nobody knows.
+    pub fn text(&self) -> &str {
+        &self.text
+    }
+
+    /// The words that nothing heeds, each once, in the order of the line.
+    pub fn unknown(&self) -> Vec<String> {
+        let mut found: Vec<String> = Vec::new();
+        for (key, value) in &self.options {
+            let (known, word) = match value {
+                Some(value) => {
+                    let family = FAMILIES.iter().any(|prefix| key.starts_with(prefix));
+                    (family || OPTIONS.contains(&key.as_str()), format!("{key}={value}"))
+                }
+                None => (FLAGS.contains(&key.as_str()), key.clone()),
+            };
+            if !known && !found.contains(&word) {
+                found.push(word);
+            }
+        }
+        found
     }
 
     /// The value of an option; of the last one, if it is given more than once.
@@ -135,6 +167,18 @@ mod tests {
         let line = parse("elevator=noop elevator.xvdb=deadline elevator. elevator.xvda=x=y");
         let found: Vec<_> = line.values("elevator.").collect();
         assert_eq!(found, [("xvdb", "deadline"), ("xvda", "x=y")]);
+    }
+
+    #[test]
+    fn words_that_nobody_knows_are_kept_and_told_once() {
+        let text = "console=hvc0 quiet root=LABEL=/ ro quiet  run=\"help\" rootwait elevator.x=y \
+                    sysctl.a=b run rw=1 quiet=1 elevatorx=1";
+        let line = parse(text);
+        let unknown =
+            ["console=hvc0", "quiet", "rootwait", "run", "rw=1", "quiet=1", "elevatorx=1"];
+        assert_eq!(line.unknown(), unknown);
+        assert_eq!(line.text(), text);
+        assert!(parse("mem=8M shell rootwait=3 elevator=noop rw").unknown().is_empty());
     }
 
     #[test]

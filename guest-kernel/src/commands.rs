@@ -16,6 +16,10 @@ use crate::time::Instant;
 use crate::user::swap;
 use crate::{memory, println, programs, selfcheck, tunables};
 
+/// Columns of a command's name and of its arguments in the list of all.
+const NAME_COLUMNS: usize = 10;
+const ARGUMENT_COLUMNS: usize = 20;
+
 /// A command. It prints its own errors, one line each, and tells how it went.
 pub struct Command {
     /// What is typed.
@@ -35,7 +39,7 @@ pub const COMMANDS: &[Command] = &[
     Command {
         name: "memory",
         arguments: "[touch [SECONDS]]",
-        about: "tells how much memory there is, or uses and checks all of it",
+        about: "tells how much there is, or uses all of it",
         run: memory::memory,
     },
     Command {
@@ -54,8 +58,14 @@ pub const COMMANDS: &[Command] = &[
     Command {
         name: "uptime",
         arguments: "",
-        about: "tells for how long the guest runs, and where the time went",
+        about: "tells since when it runs, where the time went",
         run: uptime,
+    },
+    Command {
+        name: "cmdline",
+        arguments: "",
+        about: "shows the kernel command line",
+        run: cmdline,
     },
     Command {
         name: "timeline",
@@ -67,7 +77,7 @@ pub const COMMANDS: &[Command] = &[
     Command {
         name: "sha256",
         arguments: "FILE|DISK",
-        about: "hashes a file, or a disk, or --size of it from --offset on",
+        about: "hashes it; of a disk --size= from --offset=",
         run: sha256,
     },
     Command {
@@ -79,25 +89,25 @@ pub const COMMANDS: &[Command] = &[
     Command {
         name: "pattern",
         arguments: "write|verify DISK",
-        about: "self-describing sectors; --seed= --generation= --offset= --size=",
+        about: "--seed= --generation= --offset= --size=",
         run: pattern,
     },
     Command {
         name: "bench",
         arguments: "DISK --rw=randread",
-        about: "measures; --bs=4k --iodepth=1 --runtime=5 --number_ios= --size= --randseed=",
+        about: "--bs= --iodepth= --runtime= --number_ios= …",
         run: bench,
     },
     Command {
         name: "vmstat",
         arguments: "[SECONDS [COUNT]]",
-        about: "tells where the time goes, or does while a COMMAND behind it runs",
+        about: "tells where the time goes; also of a COMMAND",
         run: vmstat,
     },
     Command {
         name: "top",
         arguments: "[-b] [-n N] [-d S]",
-        about: "shows it in place, with the disks, until q or Ctrl-C; also with a COMMAND",
+        about: "shows it, and the disks, in place; q ends it",
         run: top,
     },
     Command { name: "spin", arguments: "MS", about: "computes for milliseconds", run: spin },
@@ -110,7 +120,7 @@ pub const COMMANDS: &[Command] = &[
     Command {
         name: "mount",
         arguments: "[ro|rw] [SPEC [DIR]]",
-        about: "mounts LABEL=, UUID= or a device, or tells what is mounted",
+        about: "mounts LABEL=, UUID= or a device; lists mounts",
         run: mount,
     },
     Command { name: "umount", arguments: "DIR|DEVICE", about: "undoes mount", run: umount },
@@ -133,7 +143,7 @@ pub const COMMANDS: &[Command] = &[
     Command {
         name: "swapon",
         arguments: "-s|LABEL=…|/dev/DISK",
-        about: "takes a swap area into use, or lists it; UUID=",
+        about: "takes a swap area into use, or lists it",
         run: swapon,
     },
     Command { name: "swapoff", arguments: "", about: "takes it out of use", run: swapoff },
@@ -151,11 +161,34 @@ pub const COMMANDS: &[Command] = &[
     Command { name: "reboot", arguments: "", about: "restarts the guest", run: reboot },
     Command {
         name: "crash",
-        arguments: "[panic|fault|stack|loop|memory]",
-        about: "ends the guest as a bug would",
+        arguments: "[KIND]",
+        about: "a bug's end: panic, fault, stack, loop, memory",
         run: crash,
     },
 ];
+
+/// Columns of a terminal; a line of help must leave the last one free.
+const COLUMNS: usize = 80;
+const _: () = {
+    let mut at = 0;
+    while at < COMMANDS.len() {
+        let Command { name, arguments, about, .. } = &COMMANDS[at];
+        let head = columns(name, NAME_COLUMNS) + 1 + columns(arguments, ARGUMENT_COLUMNS) + 1;
+        assert!(head + columns(about, 0) < COLUMNS, "a line of help is too long");
+        at += 1;
+    }
+};
+
+/// How many columns a text takes, padded to `least`.
+const fn columns(text: &str, least: usize) -> usize {
+    let (bytes, mut at, mut count) = (text.as_bytes(), 0, 0);
+    while at < bytes.len() {
+        // What continues a character is none of its own.
+        count += (bytes[at] & 0xc0 != 0x80) as usize;
+        at += 1;
+    }
+    if count > least { count } else { least }
+}
 
 /// Runs what the kernel command line says and ends the guest, so that a script never waits for
 /// somebody to type; without `run=`, or with the word `shell`, runs what is typed.
@@ -245,7 +278,7 @@ fn run_other(kernel: &Kernel, words: &[String]) -> Option<Status> {
 
 fn help(kernel: &Kernel, _: &[String]) -> Status {
     let line = |name: &str, arguments: &str, about: &str| {
-        println!("{name:<10} {arguments:<19} {about}");
+        println!("{name:<NAME_COLUMNS$} {arguments:<ARGUMENT_COLUMNS$} {about}");
     };
     for command in COMMANDS {
         line(command.name, command.arguments, command.about);
@@ -258,6 +291,11 @@ fn help(kernel: &Kernel, _: &[String]) -> Status {
 
 fn echo(_: &Kernel, words: &[String]) -> Status {
     println!("{}", words.join(" "));
+    Status::OKAY
+}
+
+fn cmdline(kernel: &Kernel, _: &[String]) -> Status {
+    println!("{}", kernel.command_line().text());
     Status::OKAY
 }
 
@@ -312,6 +350,12 @@ fn ls(kernel: &Kernel, words: &[String]) -> Status {
 }
 
 fn cat(kernel: &Kernel, words: &[String]) -> Status {
+    // There is no /proc; this one file of it everybody knows.
+    if let [path] = words
+        && path == "/proc/cmdline"
+    {
+        return cmdline(kernel, &[]);
+    }
     kernel.program("cat", programs::filing::cat, words)
 }
 

@@ -40,6 +40,8 @@ const BAD_INSTRUCTION: u8 = 132;
 enum End {
     /// By itself.
     Exit(Status),
+    /// By the user or the toolstack.
+    Interrupted(Failure),
     /// Not by itself: why, and the status.
     Killed(String, u8),
 }
@@ -55,7 +57,7 @@ pub(crate) fn run(kernel: &Kernel, file: &[u8], words: &[String]) -> Status {
             println!("{name}: killed: {why}");
             Status(status)
         }
-        Err(failure) => {
+        Ok(End::Interrupted(failure)) | Err(failure) => {
             println!("{name}: {failure}");
             Status(failure.status)
         }
@@ -160,6 +162,9 @@ impl Process<'_> {
             Stop::OutOfMemory => {
                 let swap = if self.swap.is_on() { "swap is full" } else { "there is no swap" };
                 End::Killed(alloc::format!("out of memory, and {swap}"), NO_MEMORY)
+            }
+            Stop::Backing(failure) if failure == Failure::interrupted() => {
+                End::Interrupted(failure)
             }
             Stop::Backing(failure) => End::Killed(failure.text, failure.status),
         }

@@ -248,7 +248,11 @@ impl<M: Machine> Session<'_, M> {
         Ok((place.which, place.first + u64::from(slot.0) * SECTORS))
     }
 
+    /// A failure of the area; that the user wants an end is none of its own.
     fn named(&self, failure: Failure) -> Failure {
+        if failure == Failure::interrupted() {
+            return failure;
+        }
         let name = self.area.as_ref().map_or("none", |area| &area.place.name);
         Failure { text: format!("swap on {name}: {failure}"), status: failure.status }
     }
