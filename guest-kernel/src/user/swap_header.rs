@@ -134,10 +134,13 @@ fn uuid(bytes: &[u8]) -> String {
 mod tests {
     extern crate std;
 
+    use std::collections::BTreeSet;
     use std::string::ToString;
     use std::vec;
 
     use super::*;
+    use crate::user::Slot;
+    use crate::user::slots::Slots;
 
     /// What `mkswap -L spare -U 01020304-…` writes for so many pages.
     pub(crate) fn sample(last_page: u32) -> [u8; HEADER_BYTES] {
@@ -195,29 +198,57 @@ mod tests {
         assert_eq!(read(&page, 100), Err(Unfit::BadCount(count + 1)));
     }
 
-    #[test]
-    fn a_thousand_corrupted_headers_are_read_or_refused() {
-        let mut seed = 11_u64;
+    /// A header with some bad pages and room for more, damaged in up to 8 bytes.
+    fn damaged(seed: u64) -> [u8; HEADER_BYTES] {
+        let mut state = seed;
         let mut random = || {
-            seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
-            (seed >> 33) as usize
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(11);
+            (state >> 33) as usize
         };
-        let mut refused = 0;
-        for _ in 0..1000 {
-            let mut page = sample(99);
-            for _ in 0..=random() % 8 {
-                // Half of them where it matters.
-                let at = if random() % 2 == 0 { 1024 + random() % 64 } else { random() % 4096 };
-                page[at] = random().to_le_bytes()[0];
-            }
-            match read(&page, 100) {
-                Ok(header) => assert!(header.last_page < 100 && header.bad.len() <= BAD_PAGES_MAX),
+        let mut page = sample(99);
+        page[BAD_COUNT] = 3;
+        for entry in 0..8 {
+            page[BAD_PAGES + 4 * entry] = [5, 99, 5, 1, 2, 3, 4, 64][entry];
+        }
+        for _ in 0..=random() % 8 {
+            // Most of them where it matters.
+            let at = match random() % 4 {
+                0 => random() % HEADER_BYTES,
+                1 => BAD_PAGES + random() % 40,
+                _ => VERSION + random() % 64,
+            };
+            page[at] = match random() % 3 {
+                0 => random().to_le_bytes()[1],
+                1 => page[at].wrapping_add(random().to_le_bytes()[1] % 32),
+                _ => 0,
+            };
+        }
+        page
+    }
+
+    #[test]
+    fn a_thousand_corrupted_headers_are_refused_or_make_an_area_within_bounds() {
+        let (mut refused, mut with_bad) = (0, 0);
+        for seed in 0..1000 {
+            match read(&damaged(seed), 100) {
+                Ok(header) => {
+                    let mut slots = Slots::new(header.last_page, &header.bad).expect("memory");
+                    let bad: BTreeSet<u32> = header.bad.iter().copied().collect();
+                    let mut given = 0;
+                    while let Some(Slot(slot)) = slots.take() {
+                        let good = (1..100).contains(&slot) && !bad.contains(&slot);
+                        assert!(good, "seed {seed}: slot {slot} is given out: {header:?}");
+                        given += 1;
+                    }
+                    assert_eq!(given, header.last_page as usize - bad.len(), "seed {seed}");
+                    with_bad += usize::from(!header.bad.is_empty());
+                }
                 Err(unfit) => {
                     assert!(!unfit.to_string().is_empty());
                     refused += 1;
                 }
             }
         }
-        assert!(refused > 100, "the corruptions do not reach: {refused}");
+        assert!(refused > 100 && with_bad > 100, "the corruptions do not reach: {refused}");
     }
 }
