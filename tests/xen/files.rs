@@ -41,7 +41,8 @@ fn ext4(scene: &Scene) -> Result<()> {
 
 fn missing(scene: &Scene) -> Result<()> {
     scene.dom0(&format!("/sbin/mke2fs -q -F -t ext3 -L other {DISK} 8M"))?;
-    let guest = Guest::pvblk("rootless", "root=LABEL=none ro run=\"echo a shell; poweroff\"");
+    let guest =
+        Guest::pvblk("rootless", "root=LABEL=none ro rootwait=1 run=\"echo a shell; poweroff\"");
     scene.lab.create(&guest.disk(Backend::Pvblk, DISK, "xvda", true))?;
     scene.lab.wait_status("rootless", GUEST_TIMEOUT, |_| {})?;
     let console = scene.lab.guest_log("rootless");

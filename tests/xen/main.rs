@@ -15,9 +15,15 @@ mod guests;
 mod isolation;
 mod linux;
 mod modules;
+mod partitions;
 mod programs;
+mod reboot;
 mod scene;
 mod share;
+mod tables;
+mod terminal;
+mod typed;
+mod words;
 
 use std::process::ExitCode;
 use std::time::Instant;
@@ -38,10 +44,14 @@ fn stories(counted: bool) -> Vec<(Story, bool)> {
         linux::STORIES,
         guests::STORIES,
         elevators::STORIES,
+        words::STORIES,
         files::STORIES,
+        partitions::STORIES,
         modules::STORIES,
         programs::STORIES,
+        typed::STORIES,
         isolation::STORIES,
+        reboot::STORIES,
         share::STORIES,
         ends::STORIES,
     ]

@@ -1,13 +1,17 @@
 //! Programs in an address space of their own, and the swap area that their memory goes to.
 
+use std::time::Instant;
+
 use xtask::error::Result;
 use xtask::guest::{Backend, Guest};
 
-use crate::scene::{LINUX, PATTERN, PROGRAMS, Scene, Story, ensure, fail};
+use crate::isolation::states;
+use crate::scene::{GUEST_TIMEOUT, LINUX, PATTERN, PROGRAMS, Scene, Story, ensure, fail};
 
 pub(crate) const STORIES: &[Story] = &[
     ("programs_run_from_the_root_and_die_alone", run_and_die),
     ("four_times_the_memory_goes_to_swap_and_comes_back_whole", overcommit),
+    ("a_long_program_ends_in_good_order_when_the_guest_is_shut_down", shut_down),
 ];
 
 /// A guest of 24 MiB with the programs in the root of its first disk.
@@ -75,4 +79,30 @@ fn overcommit(scene: &Scene) -> Result<()> {
     }
     let [_, root] = LINUX;
     scene.dom0(&format!("cmp -n 2097152 {root} {PATTERN}")).map(drop)
+}
+
+fn shut_down(scene: &Scene) -> Result<()> {
+    let [swap, _] = LINUX;
+    scene.dom0(&format!("mkswap -L spare {swap}"))?;
+    // One that is in swap all the time, and one that asks the kernel for nothing.
+    for (size, swaps) in [("72M", "swaps"), ("4M", "accesses")] {
+        let run = format!("swapon LABEL=spare; memtest {size} --{swaps}=1000000000; echo not-run");
+        let guest = guest(scene, "long", &run)?.disk(Backend::Pvblk, swap, "xvdb", false);
+        scene.lab.create(&guest)?;
+        scene.lab.wait_guest("long", "memtest: written", GUEST_TIMEOUT)?;
+        scene.dom0("usleep 500000")?;
+        let begin = Instant::now();
+        scene.dom0("xl shutdown long")?;
+        let status = scene.lab.wait_status("long", GUEST_TIMEOUT, |_| {});
+        let (console, states) = (scene.lab.guest_log("long"), states(scene, "long")?);
+        scene.lab.destroy("long")?;
+        println!("    {size}: ended after {:.1} s", begin.elapsed().as_secs_f64());
+        let last = console.split("memtest: written").nth(1).unwrap_or_default();
+        for text in ["memtest: interrupted", "the toolstack wants the guest to end"] {
+            ensure(last.contains(text), || format!("{size}: no {text:?}:\n{console}"))?;
+        }
+        ensure(status? == 130 && states == "6 6", || format!("{states}:\n{console}"))?;
+        ensure(!last.contains("not-run"), || format!("it went on:\n{console}"))?;
+    }
+    Ok(())
 }

@@ -79,7 +79,11 @@ pub fn shell(run: &Run, progress: &Progress) -> Result<u8> {
         let console = lab.start_with_input(&open)?;
         lab.unpause(name)?;
         match shell::session(lab, name, console)? {
-            Left::ByKey => Ok(0),
+            Left::ByKey => {
+                // The guest's prompt stands there.
+                eprintln!();
+                Ok(0)
+            }
             Left::ByGuest => lab.wait_status(name, run.timeout, |_| {}),
         }
     })
