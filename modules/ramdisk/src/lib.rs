@@ -156,7 +156,7 @@ mod tests {
             let range = sector * 512..(sector + sectors) * 512;
             if random(2) == 0 {
                 let data: Vec<u8> =
-                    (0..sectors * 512).map(|at| (at ^ round * 31).to_le_bytes()[0]).collect();
+                    (0..sectors * 512).map(|at| (at ^ (round * 31)).to_le_bytes()[0]).collect();
                 model[range].copy_from_slice(&data);
                 assert_eq!(disk.write(sector as u64, &data), Ok(()));
             } else {
