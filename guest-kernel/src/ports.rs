@@ -49,6 +49,13 @@ impl Arrivals {
         word.is_some_and(|word| word.fetch_and(!bit, Ordering::Relaxed) & bit != 0)
     }
 
+    /// Puts an event of one port back, for whoever waits next.
+    pub fn put(&self, port: Port) {
+        if let Some(word) = self.words.get(port.0 as usize / 64) {
+            word.fetch_or(1 << (port.0 % 64), Ordering::Relaxed);
+        }
+    }
+
     /// Takes all events, tells each port to `note`, and tells whether there was any.
     pub fn take_all(&self, mut note: impl FnMut(Port)) -> bool {
         let mut any = false;
@@ -144,6 +151,8 @@ mod tests {
         assert_eq!(shared.vcpu_info[0].evtchn_upcall_pending.load(Ordering::SeqCst), 1);
         arrivals.collect(&shared);
         assert!(arrivals.take(Port(5)), "a second event raises the flag again");
+        arrivals.put(Port(5));
+        assert!(arrivals.take(Port(5)), "an event that was put back is there");
     }
 
     #[test]

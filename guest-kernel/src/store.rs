@@ -80,6 +80,9 @@ impl Transport for StoreWire {
         loop {
             let count = self.try_receive(out)?;
             if count > 0 || out.is_empty() {
+                // A watch may have come in together with the answer, and its event was taken with
+                // the answer's: whoever waits next is to look.
+                self.events.keep(self.port);
                 return Ok(count);
             }
             self.wait()?;
