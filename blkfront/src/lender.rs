@@ -37,7 +37,7 @@ impl core::error::Error for SetupError {}
 
 /// Grants pages to one domain and counts those that it did not give back.
 #[derive(Debug)]
-pub(crate) struct Lender<G> {
+pub struct Lender<G> {
     grants: G,
     to: DomainId,
     kept: AtomicUsize,
@@ -45,7 +45,7 @@ pub(crate) struct Lender<G> {
 
 impl<G: Grants> Lender<G> {
     /// Lends to `to`.
-    pub(crate) fn new(grants: G, to: DomainId) -> Self {
+    pub fn new(grants: G, to: DomainId) -> Self {
         Self { grants, to, kept: AtomicUsize::new(0) }
     }
 
@@ -61,14 +61,17 @@ impl<G: Grants> Lender<G> {
 }
 
 /// Pages lent together: they are granted, writable, from here to the drop of this value.
-pub(crate) struct Lent<G: Grants> {
+pub struct Lent<G: Grants> {
     lender: Arc<Lender<G>>,
     pages: Vec<(G::Page, GrantRef)>,
 }
 
 impl<G: Grants> Lent<G> {
     /// Lends `count` fresh pages of zeros; all or none.
-    pub(crate) fn new(lender: &Arc<Lender<G>>, count: usize) -> Result<Self, SetupError> {
+    ///
+    /// # Errors
+    /// [`SetupError`]; then nothing stays lent.
+    pub fn new(lender: &Arc<Lender<G>>, count: usize) -> Result<Self, SetupError> {
         let mut lent = Self { lender: lender.clone(), pages: Vec::with_capacity(count) };
         for _ in 0..count {
             let page = lender.grants.page().ok_or(SetupError::OutOfMemory)?;
@@ -88,7 +91,10 @@ impl<G: Grants> Lent<G> {
     }
 
     /// The grant of the page at `index`.
-    pub(crate) fn reference(&self, index: usize) -> GrantRef {
+    ///
+    /// # Panics
+    /// If there are not so many pages.
+    pub fn reference(&self, index: usize) -> GrantRef {
         self.pages[index].1
     }
 }

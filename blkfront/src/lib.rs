@@ -38,7 +38,7 @@ pub use device::{Device, DeviceError, Wishes};
 pub use disk::{Completion, Disk, Refused};
 pub use inflight::Tag;
 pub use lane::{Fault, SubmitError};
-pub use lender::SetupError;
+pub use lender::{Lender, Lent, SetupError};
 pub use local::{LOCAL_SLOTS, Local, Medium};
 pub use name::DiskName;
 pub use pool::{BUFFER_BYTES_MAX, Buffer, POOL_PAGES_MAX};

@@ -110,6 +110,12 @@ pub const COMMANDS: &[Command] = &[
         about: "shows it, and the disks, in place; q ends it",
         run: top,
     },
+    Command {
+        name: "hostile",
+        arguments: "DISK index|requests|…",
+        about: "plays a front that means harm; rubbish, storm; --count= --seed=",
+        run: hostile,
+    },
     Command { name: "spin", arguments: "MS", about: "computes for milliseconds", run: spin },
     Command {
         name: "sysctl",
@@ -327,6 +333,10 @@ fn pattern(kernel: &Kernel, words: &[String]) -> Status {
 
 fn bench(kernel: &Kernel, words: &[String]) -> Status {
     kernel.program("bench", programs::bench::run, words)
+}
+
+fn hostile(kernel: &Kernel, words: &[String]) -> Status {
+    kernel.program("hostile", programs::hostile::run, words)
 }
 
 fn sysctl(kernel: &Kernel, words: &[String]) -> Status {

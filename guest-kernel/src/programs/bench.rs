@@ -18,6 +18,7 @@ use super::arguments::Arguments;
 use super::bench_report::Report;
 use super::disks::{AnyDisk, Which};
 use super::histogram::Histogram;
+use super::random::Random;
 use super::stream::Span;
 use super::{Disks, Failure, Machine};
 use crate::time::Instant;
@@ -184,7 +185,7 @@ struct Run {
     which: Which,
     begin: Instant,
     last: Instant,
-    random: u64,
+    random: Random,
     next_block: u64,
     started: u64,
     active: usize,
@@ -202,7 +203,7 @@ impl Run {
             which,
             begin,
             last: begin,
-            random: job.seed,
+            random: Random(job.seed),
             next_block: 0,
             started: 0,
             active: 0,
@@ -309,7 +310,7 @@ impl Run {
 
     /// What comes next and where.
     fn choose(&mut self) -> (Operation, u64) {
-        let random = self.next_random();
+        let random = self.random.next();
         let block = match self.job.rw {
             Mix::Read | Mix::Write => {
                 let block = self.next_block;
@@ -326,14 +327,5 @@ impl Run {
             Mix::RandRw => Operation::Write,
         };
         (operation, block)
-    }
-
-    /// Vigna's `SplitMix64`.
-    const fn next_random(&mut self) -> u64 {
-        self.random = self.random.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.random;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
     }
 }

@@ -169,7 +169,7 @@ mod tests {
     fn busy(at_ns: u64) -> Look {
         let disk = |at: u32| {
             let mut disk = DiskLook {
-                name: DiskName::new(51712 + at * 16),
+                name: format!("{}", blkfront::DiskName::new(51712 + at * 16)),
                 counters: blkfront::Counters::default(),
                 in_flight: 1024,
                 queued_ns: at_ns * 1024,

@@ -18,7 +18,7 @@ use blkif::{
     Response, Status, negotiate,
 };
 use ring::sync::AtomicU32;
-use ring::{Back, Memory, PAGE_WORDS, Rest};
+use ring::{Back, Broken, Memory, PAGE_WORDS, Rest};
 use sim::{Audit, Domain, MappedPage, Sim};
 use xen::{Access, DomainId, Events, Maps, Port, Store, Transaction, XenbusState};
 
@@ -72,6 +72,8 @@ pub(crate) struct PlayDisk {
     /// It appears at this wait of the machine; 0: it is there from the start.
     pub(crate) late: u64,
     connection: Option<Connection>,
+    /// The front's index made no sense: its ring is not read again.
+    broken: bool,
 }
 
 impl PlayDisk {
@@ -90,6 +92,7 @@ impl PlayDisk {
             flushes: 0,
             late: 0,
             connection: None,
+            broken: false,
         }
     }
 
@@ -131,6 +134,19 @@ impl PlayDisk {
         XenbusState::parse(state.as_deref())
     }
 
+    fn own_state(&self, root: &Domain) -> XenbusState {
+        let state = root.read(NONE, &format!("{}/state", self.folders().1)).unwrap();
+        XenbusState::parse(state.as_deref())
+    }
+
+    /// Closes a connection whose front writes nonsense.
+    fn give_up(&mut self, root: &Domain, reason: Broken) {
+        self.broken = true;
+        let path = format!("{}/error", self.folders().1);
+        root.write(NONE, &path, &reason.to_string()).unwrap();
+        self.say(root, XenbusState::Closing);
+    }
+
     /// Does what the front's state asks for, and serves what is in the ring.
     fn turn(&mut self, root: &Domain) {
         match self.front_state(root) {
@@ -144,9 +160,16 @@ impl PlayDisk {
                 }
                 self.say(root, XenbusState::Closed);
             }
+            // The front has come back.
+            XenbusState::Initialising if self.own_state(root) == XenbusState::Closed => {
+                self.broken = false;
+                self.say(root, XenbusState::InitWait);
+            }
             _ => {}
         }
-        self.serve(root);
+        if !self.broken {
+            self.serve(root);
+        }
     }
 
     fn connect(&mut self, root: &Domain) {
@@ -169,10 +192,15 @@ impl PlayDisk {
     fn serve(&mut self, root: &Domain) {
         let Some(mut connection) = self.connection.take() else { return };
         let mut batch = Vec::new();
-        while let Some(raw) =
-            connection.ring.take(|reader| Raw::parse(reader, Abi::X86_64)).unwrap()
-        {
-            batch.push(raw);
+        let broken = loop {
+            match connection.ring.take(|reader| Raw::parse(reader, Abi::X86_64)) {
+                Ok(Some(raw)) => batch.push(raw),
+                Ok(None) => break None,
+                Err(broken) => break Some(broken),
+            }
+        };
+        if let Some(broken) = broken {
+            self.give_up(root, broken);
         }
         for raw in batch.into_iter().rev() {
             self.answer(root, &mut connection, raw);
@@ -180,7 +208,9 @@ impl PlayDisk {
         if connection.ring.publish() == ring::Notify::Needed {
             root.notify(connection.port);
         }
-        assert_eq!(connection.ring.rest(), Ok(Rest::Idle), "the front runs when we do not");
+        if !self.broken {
+            assert_eq!(connection.ring.rest(), Ok(Rest::Idle), "the front runs when we do not");
+        }
         self.connection = Some(connection);
     }
 
@@ -196,8 +226,9 @@ impl PlayDisk {
         let (id, operation) = (raw.id, raw.operation);
         let mut response = match raw.check(&self.geometry, &connection.agreed) {
             Ok(request) => {
-                self.transfer(root, &request);
-                Response { id, operation, status: Status::Okay }
+                let done = self.transfer(root, &request).is_some();
+                let status = if done { Status::Okay } else { Status::Error };
+                Response { id, operation, status }
             }
             Err(reject) => reject.response(),
         };
@@ -210,13 +241,14 @@ impl PlayDisk {
         connection.ring.put(&response.words(Abi::X86_64)).unwrap();
     }
 
-    fn transfer(&mut self, root: &Domain, request: &Request) {
+    /// `None` if a page was not granted.
+    fn transfer(&mut self, root: &Domain, request: &Request) -> Option<()> {
         if request.operation == Operation::Flush {
             self.flushes += 1;
         }
         let mut at = usize::try_from(request.sector).unwrap() * 512;
         for segment in &request.segments {
-            let page = root.map(GUEST, &[segment.reference], Access::Write).unwrap().remove(0);
+            let page = root.map(GUEST, &[segment.reference], Access::Write).ok()?.remove(0);
             let part = &mut self.medium[at..at + segment.length_bytes()];
             match request.operation {
                 Operation::Read => page.write(segment.offset_bytes(), part),
@@ -224,6 +256,7 @@ impl PlayDisk {
             }
             at += segment.length_bytes();
         }
+        Some(())
     }
 }
 

@@ -8,8 +8,8 @@ use core::time::Duration;
 use blkfront::{Device, DiskName, Wishes};
 use xen::{Store, Transaction};
 
-use super::{DISKS_MAX, Disks, FOLDER, OneDevice};
-use crate::programs::Machine;
+use super::{DISKS_MAX, Disks, FOLDER, OneDevice, Which};
+use crate::programs::{Failure, Machine};
 
 /// How long the start waits for the backs.
 pub const CONNECT_PATIENCE: Duration = Duration::from_secs(60);
@@ -29,6 +29,16 @@ impl<M: Machine> Disks<M> {
             machine.print(format_args!("pvblk: cannot watch {FOLDER}: {error}"));
         }
         self.look_for_new(machine);
+        self.await_backs(machine, patience);
+        for device in self.devices.iter().filter(|it| !it.is_connected()) {
+            let reason = state(store, &device.watched());
+            machine.print(format_args!("{}: not connected: its back is {reason}", device.name()));
+        }
+        self.miss_disks(machine);
+    }
+
+    /// Waits until every disk is connected, or was refused, or `patience` is over.
+    fn await_backs(&mut self, machine: &M, patience: Duration) {
         self.look_after(machine);
         let until = machine.now().after(patience);
         while !self.devices.iter().all(|it| it.is_connected() || it.is_closed()) {
@@ -38,11 +48,6 @@ impl<M: Machine> Disks<M> {
             machine.wait(Some(until), &mut |_| {});
             self.look_after(machine);
         }
-        for device in self.devices.iter().filter(|it| !it.is_connected()) {
-            let reason = state(store, &device.watched());
-            machine.print(format_args!("{}: not connected: its back is {reason}", device.name()));
-        }
-        self.miss_disks(machine);
     }
 
     /// Makes durable what was written, where that is offered.
@@ -74,6 +79,54 @@ impl<M: Machine> Disks<M> {
         let until = machine.now().after(CLOSE_PATIENCE);
         while !self.devices.iter().all(Device::is_closed) && machine.now() < until {
             self.sleep(machine, Some(until));
+        }
+    }
+
+    /// Closes one disk in good order, for a program that does something else with its device, and
+    /// gives its directory in xenstore. It stays closed until it is [opened](Self::reopen) again.
+    ///
+    /// # Errors
+    /// [`Failure`] if it has no back, or its back does not take part.
+    pub(in crate::programs) fn shut(
+        &mut self,
+        machine: &M,
+        which: Which,
+    ) -> Result<String, Failure> {
+        let (store, at) = self.back_of(machine, which)?;
+        let device = &mut self.devices[at];
+        device.close(store).and_then(|()| device.turn(store)).map_err(Failure::failed)?;
+        let until = machine.now().after(CLOSE_PATIENCE);
+        while !self.devices[at].is_closed() {
+            if machine.now() >= until {
+                return Err(Failure::failed(format!("{} does not close", self.name(which))));
+            }
+            self.sleep(machine, Some(until));
+        }
+        Ok(self.devices[at].path().to_string())
+    }
+
+    /// Takes a disk that was [shut](Self::shut) into use again.
+    ///
+    /// # Errors
+    /// [`Failure`] if it has no back, or its back does not take part.
+    pub(in crate::programs) fn reopen(&mut self, machine: &M, which: Which) -> Result<(), Failure> {
+        let (store, at) = self.back_of(machine, which)?;
+        let path = self.devices[at].path().to_string();
+        let device = Device::open(store, &path, machine.ends(), self.wishes);
+        let mut device = device.map_err(Failure::failed)?;
+        self.choose_elevator(&mut device);
+        turn(machine, store, &mut device);
+        self.devices[at] = device;
+        self.await_backs(machine, CONNECT_PATIENCE);
+        self.front(at).map(drop)
+    }
+
+    /// Xenstore, and the place of a disk that has a back.
+    fn back_of<'a>(&self, machine: &'a M, which: Which) -> Result<(&'a M::Store, usize), Failure> {
+        let store = machine.store().ok_or_else(|| Failure::missing("no xenstore"))?;
+        match which {
+            Which::Front(at) => Ok((store, at)),
+            Which::Local(_) => Err(Failure::usage(format!("{}: it has no back", self.name(which)))),
         }
     }
 
