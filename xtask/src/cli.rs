@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use clap::{Args, Parser, Subcommand};
+use xtask::beside::Beside;
 use xtask::demo::{self, Demo};
 use xtask::disk::{self, DiskSpec};
 use xtask::error::{LabError, Result};
@@ -179,6 +180,18 @@ struct GuestOptions {
     /// and has the kernel command line
     #[arg(long)]
     pygrub: bool,
+    /// Commands that another guest runs beside it, on a scratch disk of its own (xvda); may be
+    /// repeated. It starts first, and its end, or its crash, does not end the run
+    #[arg(long, value_name = "COMMANDS")]
+    beside: Vec<String>,
+    /// The memory of each guest beside it
+    #[arg(long, value_name = "SIZE", value_parser = disk::mebibytes, default_value = "16M")]
+    beside_memory: u32,
+    /// Percent of the processor that each guest beside it gets while all want it; by default they
+    /// share evenly
+    #[arg(long, value_name = "PERCENT", value_parser = clap::value_parser!(u8).range(1..=99))]
+    #[arg(requires = "beside")]
+    beside_share: Option<u8>,
     /// The guest's name
     #[arg(long, default_value = "guest")]
     name: String,
@@ -204,6 +217,11 @@ impl GuestOptions {
             backend: self.backend,
             kernel: self.guest,
             pygrub: self.pygrub,
+            beside: Beside {
+                commands: self.beside,
+                memory_mib: self.beside_memory,
+                share: self.beside_share,
+            },
             name: self.name,
             fio: self.fio,
             icount: self.icount,
@@ -433,6 +451,17 @@ mod tests {
         let words = ["cargo xtask", "run", "--disk", "format=qcow2,target=/a"];
         let error = Cli::try_parse_from(words).err().unwrap();
         assert_eq!(error.exit_code(), 2);
+    }
+
+    #[test]
+    fn a_share_is_a_usage_error_without_a_neighbour_and_past_99() {
+        let words = |share, more: &[&'static str]| {
+            let words = [&["cargo xtask", "run", "--beside-share", share], more].concat();
+            Cli::try_parse_from(words).err().map(|error| error.exit_code())
+        };
+        assert_eq!(words("33", &["--beside", "spin 9"]), None);
+        assert_eq!(words("33", &[]), Some(2));
+        assert_eq!(words("100", &["--beside", "spin 9"]), Some(2));
     }
 
     #[test]

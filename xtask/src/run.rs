@@ -6,6 +6,7 @@ use std::fs::{self, File, OpenOptions};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use crate::beside::{self, Beside};
 use crate::disk::{self, Contents, DiskSpec};
 use crate::error::{Context, LabError, Result};
 use crate::guest::{self, Backend, Guest};
@@ -38,6 +39,8 @@ pub struct Run {
     pub kernel: Kernel,
     /// Put the kernel and its command line into a disk of the guest's own, and boot from there.
     pub pygrub: bool,
+    /// The guests beside it.
+    pub beside: Beside,
     /// Its name.
     pub name: String,
     /// Bring fio to a Linux guest.
@@ -58,6 +61,7 @@ struct Plan {
     names: Vec<String>,
     /// All disks, with the one that the guest boots from.
     disks: Vec<DiskSpec>,
+    neighbours: Vec<Guest>,
     boot_disk: Option<PathBuf>,
     _scratch: Vec<ScratchFile>,
 }
@@ -111,6 +115,9 @@ fn with_guest(
         progress.finish();
         job(&lab, &run.name)
     });
+    if result.is_ok() && !plan.neighbours.is_empty() {
+        eprint!("{}", beside::report(&lab, &run.name, &plan.neighbours)?);
+    }
     eprintln!("logs: {}", lab.logs().display());
     let status = result?;
     lab.destroy(&run.name)?;
@@ -118,11 +125,16 @@ fn with_guest(
     Ok(status)
 }
 
-/// The QEMU line that [`run`] would use.
+/// The QEMU line that [`run`] would use, and a line for each guest beside the one.
 pub fn dry_run(run: &Run) -> Result<String> {
     let images = lab::prepare(Host { verbose: run.verbose })?;
     let plan = plan(run)?;
-    Ok(lab::dry_run(&plan.config, &images))
+    let mut text = lab::dry_run(&plan.config, &images);
+    for Guest { name, memory_mib, command_line, disks, .. } in &plan.neighbours {
+        let disks: Vec<&str> = disks.iter().map(|disk| disk.1.as_str()).collect();
+        text += &format!("\n{name}: {memory_mib} MiB, {}, {command_line}", disks.join(" "));
+    }
+    Ok(text)
 }
 
 fn prepare_guest(run: &Run, plan: &Plan, lab: &Lab) -> Result<()> {
@@ -133,7 +145,8 @@ fn prepare_guest(run: &Run, plan: &Plan, lab: &Lab) -> Result<()> {
     if run.kernel == Kernel::Linux {
         lab.linux_job(&run.name, &guest::linux_script(&run.words)?, run.fio)?;
     }
-    lab.create_paused(&guest)
+    lab.create_paused(&guest)?;
+    run.beside.start(lab, &run.name, &plan.neighbours)
 }
 
 fn guest(run: &Run, disks: &[DiskSpec], names: &[String]) -> Result<Guest> {
@@ -152,7 +165,8 @@ fn guest(run: &Run, disks: &[DiskSpec], names: &[String]) -> Result<Guest> {
 /// The programs that Dom0 needs for this run, built.
 fn programs(run: &Run, host: Host) -> Result<Vec<(PathBuf, String)>> {
     let mut files = Vec::new();
-    if run.kernel == Kernel::Pvblk && !run.pygrub {
+    let ours = run.kernel == Kernel::Pvblk && !run.pygrub;
+    if ours || !run.beside.commands.is_empty() {
         files.push((build::guest_kernel(host)?, format!("{DOM0_FOLDER}/pvblk")));
     }
     if run.backend == Backend::Pvblk {
@@ -181,6 +195,7 @@ fn plan(run: &Run) -> Result<Plan> {
     if run.kernel == Kernel::Linux {
         guest::linux_script(&run.words)?;
     }
+    let neighbours = run.beside.guests(&run.name, run.backend, all.len())?;
     let mut disks = Vec::new();
     for spec in &all {
         let path = match &spec.contents {
@@ -194,6 +209,11 @@ fn plan(run: &Run) -> Result<Plan> {
         };
         disks.push(HostDisk { path, read_only: spec.read_only });
     }
+    for _ in &neighbours {
+        let file = ScratchFile::new(beside::DISK_BYTES)?;
+        disks.push(HostDisk::new(&file.path));
+        scratch.push(file);
+    }
     let linux = run.kernel == Kernel::Linux;
     let config = LabConfig {
         disks,
@@ -206,7 +226,7 @@ fn plan(run: &Run) -> Result<Plan> {
         verbose: run.verbose,
         ..LabConfig::default()
     };
-    Ok(Plan { config, names, disks: all, boot_disk, _scratch: scratch })
+    Ok(Plan { config, names, disks: all, neighbours, boot_disk, _scratch: scratch })
 }
 
 /// Refuses a name that xl or a path in Dom0 would misread.

@@ -154,6 +154,13 @@ impl Lab {
         })
     }
 
+    /// Waits until xl has logged `text` about a guest; gives the whole log.
+    pub fn wait_xl(&self, guest: &str, text: &str, timeout: Duration) -> Result<String> {
+        self.wait(&format!("{text:?} in xl's log of {guest}"), timeout, |state| {
+            state.logs.get(&xl_log(guest)).filter(|log| log.contains(text)).cloned()
+        })
+    }
+
     /// Waits until a guest has ended, by what xl logs about it. `show` gets its console as it comes.
     pub fn wait_end(
         &self,
