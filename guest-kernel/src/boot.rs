@@ -14,7 +14,7 @@ use crate::commands::ending;
 use crate::console::{self, Keyboard};
 use crate::events::Channels;
 use crate::grants::GrantTable;
-use crate::kernel::{Kernel, Status, farewell, ran_ns};
+use crate::kernel::{Kernel, Status, farewell};
 use crate::programs::Disks;
 use crate::store::GuestStore;
 use crate::timeline::Timeline;
@@ -28,7 +28,7 @@ pub(crate) fn boot(start: Start) -> ! {
     if let Err(error) = arch::take_over(&start) {
         refuse(&start, error);
     }
-    timeline.mark("memory", arch::tsc(), ran_ns());
+    timeline.mark("memory", arch::tsc(), arch::ran_ns());
     let events = Channels::open().expect("every domain has a timer");
     let grants = GrantTable::open().expect("every domain has a grant table");
     let store = start.store().and_then(|(page, port)| {

@@ -73,12 +73,6 @@ pub(crate) fn now() -> Option<Instant> {
     Some(CLOCK.advance(sample.system_time_ns(arch::tsc())))
 }
 
-/// Nanoseconds that the processor has run; 0 if Xen does not tell.
-pub(crate) fn ran_ns() -> u64 {
-    let times = arch::runstate().zip(now()).map(|(sample, now)| sample.times_ns(now.as_nanos()));
-    times.map_or(0, |[running, ..]| running)
-}
-
 /// The machine as a program sees it. There is one, made by the boot code.
 #[derive(Debug)]
 pub struct Kernel {
@@ -180,7 +174,7 @@ impl Kernel {
 
     /// Notes that something was reached for the first time.
     pub fn mark(&self, name: &'static str) {
-        self.timeline.mark(name, arch::tsc(), ran_ns());
+        self.timeline.mark(name, arch::tsc(), arch::ran_ns());
     }
 
     /// When what was reached. `None` if Xen does not let us read the time.

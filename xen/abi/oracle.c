@@ -235,6 +235,7 @@ static void scheduler(void)
     F(struct sched_poll, ports);
     F(struct sched_poll, nr_ports);
     F(struct sched_poll, timeout);
+    V(VCPUOP_get_runstate_info);
     V(VCPUOP_register_runstate_memory_area);
     V(VCPUOP_stop_periodic_timer);
     V(VCPUOP_set_singleshot_timer);

@@ -202,6 +202,17 @@ pub(super) fn register_runstate(area: &'static RunstateInfo) -> Result<(), Errno
     unsafe { hypercall(Hypercall::VcpuOp, arguments) }.map(drop)
 }
 
+/// For how many nanoseconds our processor has run, until now; 0 if Xen does not tell.
+pub(crate) fn ran_ns() -> u64 {
+    let area = RunstateInfo::new();
+    let address = (&raw const area).expose_provenance() as u64;
+    // SAFETY: Xen writes the area, which consists of atomic words.
+    let told =
+        unsafe { hypercall(Hypercall::VcpuOp, [VcpuOp::GetRunstateInfo as u64, 0, address, 0]) };
+    let sample = told.ok().and_then(|_| area.sample());
+    sample.map_or(0, |sample| sample.time_ns[0])
+}
+
 /// How many frames this domain has, and how many Xen lets it have.
 pub(crate) fn reservation() -> Result<(u64, u64), Errno> {
     let ask = |operation: MemoryOp| {

@@ -31,7 +31,7 @@ pub(crate) use balloon::balloon;
 pub(crate) use grant_frames::GrantFrames;
 pub(crate) use hypercall::{
     Errno, bind_interdomain, bind_virq, close_port, console_read, console_write, grant_table_size,
-    hypercalls, offer_port, poll, reservation, send_event, set_timer, shutdown,
+    hypercalls, offer_port, poll, ran_ns, reservation, send_event, set_timer, shutdown,
     stop_periodic_timer, yield_now,
 };
 pub use memory::OwnedPage;

@@ -8,6 +8,8 @@ use bitflags::bitflags;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u32)]
 pub enum VcpuOp {
+    /// Fills a [`RunstateInfo`](super::RunstateInfo), the present stay counted.
+    GetRunstateInfo = 4,
     /// Has Xen keep a [`RunstateInfo`](super::RunstateInfo) of ours up to date:
     /// [`RegisterRunstate`].
     RegisterRunstateMemoryArea = 5,

@@ -115,6 +115,7 @@ pub(super) fn scheduler(out: &mut Vec<String>) {
         "SHUTDOWN_reboot" = ShutdownReason::Reboot,
         "SHUTDOWN_suspend" = ShutdownReason::Suspend,
         "SHUTDOWN_crash" = ShutdownReason::Crash,
+        "VCPUOP_get_runstate_info" = VcpuOp::GetRunstateInfo,
         "VCPUOP_register_runstate_memory_area" = VcpuOp::RegisterRunstateMemoryArea,
         "VCPUOP_stop_periodic_timer" = VcpuOp::StopPeriodicTimer,
         "VCPUOP_set_singleshot_timer" = VcpuOp::SetSingleshotTimer,
