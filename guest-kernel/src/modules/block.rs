@@ -6,7 +6,7 @@ use core::ffi::c_void;
 use core::sync::atomic::{AtomicPtr, Ordering};
 
 use blkfront::Medium;
-use blkif::{Geometry, Info, SECTORS_MAX, SECTORS_PER_PAGE, Status};
+use blkif::{Geometry, Info, SECTORS_PER_PAGE, Status};
 use module_abi::{BlockTable, DONE, Refused, TRANSFER_SECTORS_MAX};
 
 use super::Block;
@@ -82,7 +82,7 @@ fn status(answer: u32) -> Status {
 
 /// The size and the nature of a device.
 pub(super) fn geometry(table: &BlockTable) -> Result<Geometry, Refused> {
-    let size = Some(table.sectors).filter(|size| (1..=SECTORS_MAX).contains(size));
+    let size = Some(table.sectors).filter(|&size| size > 0);
     let plain = size.and_then(|size| Geometry::new(size).ok()).ok_or(Refused::BadSize)?;
     let info = if table.read_only == 0 { Info::empty() } else { Info::READ_ONLY };
     Ok(Geometry { info, ..plain })

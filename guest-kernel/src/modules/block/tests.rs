@@ -6,6 +6,7 @@ use std::string::ToString;
 use std::vec;
 use std::vec::Vec;
 
+use blkif::SECTORS_MAX;
 use module_abi::{FAILED, Text, WORD_MAX};
 use spin::Mutex;
 

@@ -174,7 +174,7 @@ fn its_scheduler_is_none_and_no_other_can_be_chosen() {
 fn a_program_that_never_waits_is_ended_by_ctrl_c_and_looked_at_while_it_runs() {
     let (play, mut disks, _) = scene();
     play.interrupt_after(3);
-    let line = "ram0 --rw=randread --iodepth=8 --number_ios=1000000";
+    let line = "ram0 --rw=randread --iodepth=8 --number_ios=100000";
     assert_eq!(failure(&play, &mut disks, line).status, 130);
     play.run(&mut disks, digest::run, "ram0").unwrap();
 
