@@ -8,56 +8,133 @@ use xtask::error::Result;
 use xtask::guest::{Backend, Guest};
 use xtask::lab::GuestEnd;
 
-use crate::guests::{assert_pattern, sum, vdev};
+use crate::guests::{assert_pattern, sum, sum_in_dom0, vdev};
+use crate::neighbours::{BAD, Fate};
 use crate::scene::{
     GUEST_TIMEOUT, LINUX, PATTERN, PATTERN_BYTES, Scene, Story, TREE, ensure, fail,
 };
-use crate::share::uptime;
 
 pub(crate) const STORIES: &[Story] = &[
     ("a_guest_verifies_its_data_while_others_crash_loop_and_are_destroyed", neighbours),
+    ("a_hostile_ring_closes_its_own_disk_with_a_reason_and_no_other", hostile),
+    ("what_xl_is_to_do_with_a_crashed_guest_is_done", on_crash),
     ("a_guest_under_load_that_is_shut_down_keeps_what_was_acknowledged", shut_down),
     ("a_guest_under_load_that_is_destroyed_keeps_what_was_acknowledged", destroyed),
 ];
 
-/// Those for a machine whose time is its instructions.
-pub(crate) const COUNTED: &[Story] = &[(
-    "the_instructions_of_a_guest_for_its_requests_are_the_same_beside_guests_that_crash",
-    instructions,
-)];
+/// A guest that writes and verifies all its data over and over. Its end must be with status 0.
+struct Steady<'a>(&'a Scene);
 
-/// How a neighbour ends.
-const BUGS: [&str; 4] = ["panic", "fault", "stack", "loop"];
+impl<'a> Steady<'a> {
+    const NAME: &'static str = "steady";
 
-fn neighbours(scene: &Scene) -> Result<()> {
-    let options = "xvda --seed=6 --generation=6";
-    let round = format!("pattern write {options}; pattern verify {options}; ");
-    let run = format!("run=\"echo begun; {}poweroff\"", round.repeat(8));
-    let steady = Guest::pvblk("steady", &run).disk(Backend::Pvblk, PATTERN, "xvda", false);
-    scene.lab.create(&steady)?;
-    scene.lab.wait_guest("steady", "begun", GUEST_TIMEOUT)?;
-    for bug in BUGS {
-        neighbour(scene, bug)?;
+    /// Has it running.
+    fn begin(scene: &'a Scene) -> Result<Self> {
+        let options = "xvda --seed=6 --generation=6";
+        let round = format!("pattern write {options}; pattern verify {options}; ");
+        let run = format!("run=\"echo begun; {}poweroff\"", round.repeat(8));
+        let guest = Guest::pvblk(Self::NAME, &run).disk(Backend::Pvblk, PATTERN, "xvda", false);
+        scene.lab.create(&guest)?;
+        scene.lab.wait_guest(Self::NAME, "begun", GUEST_TIMEOUT)?;
+        Ok(Self(scene))
     }
-    // At least one round was done while they were there, and one is left, or all are.
-    scene.outcome("steady")?;
-    let pattern = Pattern { disk: vdev(0), generation: 6, seed: 6 };
-    assert_pattern(scene, PATTERN, pattern, PATTERN_BYTES)
+
+    /// The same, or another one if this one is done, so that the next neighbour has one beside it.
+    fn go_on(self) -> Result<Self> {
+        if self.0.lab.ended(Self::NAME).is_none() {
+            return Ok(self);
+        }
+        let scene = self.0;
+        self.end()?;
+        Self::begin(scene)
+    }
+
+    /// It has found no wrong sector, and neither do we.
+    fn end(self) -> Result<()> {
+        self.0.outcome(Self::NAME)?;
+        let pattern = Pattern { disk: vdev(0), generation: 6, seed: 6 };
+        assert_pattern(self.0, PATTERN, pattern, PATTERN_BYTES)
+    }
 }
 
-/// A neighbour that reads and then ends by a bug of its own, or never, and is destroyed.
-fn neighbour(scene: &Scene, bug: &str) -> Result<()> {
-    let run = format!("run=\"sha256 xvda --size=4k; echo now; crash {bug}\"");
-    let guest = Guest::pvblk("bad", &run).disk(Backend::Pvblk, TREE, "xvda", true);
-    scene.lab.create(&guest)?;
-    if bug == "loop" {
-        scene.lab.wait_guest("bad", "now", GUEST_TIMEOUT)?;
-        scene.dom0("usleep 1000000")?;
-    } else {
-        let end = scene.lab.wait_end("bad", GUEST_TIMEOUT, |_| {})?;
-        ensure(end == GuestEnd::Crash, || format!("{bug}: {end:?}, not a crash"))?;
+fn neighbours(scene: &Scene) -> Result<()> {
+    let tree = sum_in_dom0(scene, TREE)?;
+    let mut steady = Steady::begin(scene)?;
+    for bad in &BAD {
+        steady = steady.go_on()?;
+        scene.lab.create(&bad.guest(TREE))?;
+        bad.begun(scene)?;
+        if matches!(bad.fate, Fate::IsDestroyed | Fate::Stays) {
+            scene.dom0("usleep 500000")?;
+        }
+        bad.done(scene)?;
+        bad.gone(scene)?;
     }
-    scene.lab.destroy("bad")
+    steady.end()?;
+    let now = sum_in_dom0(scene, TREE)?;
+    ensure(now == tree, || "the disk that was read only has changed".into())
+}
+
+/// What a hostile front says of each kind of harm, when its back bears it or closes it.
+const VERDICTS: [(&str, &str); 4] = [
+    ("index", "the back closed the disk: peer's ring index"),
+    ("requests --count=3000", "unsupported, the back serves on"),
+    ("storm --count=50000", "50000 events for nothing, the back serves on"),
+    ("rubbish", "the back closed the disk: peer's ring index"),
+];
+
+fn hostile(scene: &Scene) -> Result<()> {
+    let steady = Steady::begin(scene)?;
+    let harm: Vec<String> =
+        VERDICTS.iter().map(|(kind, _)| format!("hostile xvda {kind}; ")).collect();
+    let own = "xvda --seed=1";
+    let run = format!(
+        "run=\"{}pattern write {own}; pattern verify {own}; selfcheck; poweroff\"",
+        harm.concat()
+    );
+    let guest = Guest::pvblk("hostile", &run).disk(Backend::Pvblk, LINUX[1], "xvda", false);
+    let console = scene.play(&guest)?;
+    for (kind, verdict) in VERDICTS {
+        ensure(console.contains(verdict), || format!("{kind}: no {verdict:?} in\n{console}"))?;
+    }
+    println!("    {}", console.lines().find(|line| line.contains(" errors, ")).unwrap_or_default());
+    steady.end()
+}
+
+/// What xl does with a guest that has crashed, by `on_crash`.
+fn on_crash(scene: &Scene) -> Result<()> {
+    let guest = Guest::pvblk("mortal", "run=\"echo alive; sleep 5000; crash panic\"");
+    for action in ["preserve", "destroy", "restart"] {
+        let config = guest.config();
+        let wanted = format!("on_crash=\"{action}\"");
+        let config = config.replace("on_crash=\"preserve\"", &wanted);
+        scene.lab.forget("mortal");
+        scene.lab.put_bytes(config.as_bytes(), "/tmp/mortal.cfg")?;
+        scene.dom0("xl create -q /tmp/mortal.cfg")?;
+        let first = scene.dom0("xl domid mortal")?;
+        let end = scene.lab.wait_end("mortal", GUEST_TIMEOUT, |_| {})?;
+        ensure(end == GuestEnd::Crash, || format!("{action}: {end:?}, not a crash"))?;
+        let told = format!("Action for shutdown reason code 3 is {action}");
+        scene.lab.wait_xl("mortal", &told, GUEST_TIMEOUT)?;
+        let there = || {
+            let list = scene.lab.dom0("xl list mortal | awk 'NR==2 {print $2, $5}'")?;
+            Ok(list.text.trim().to_owned())
+        };
+        let fate = |line: &str| match action {
+            // The state of xl list ends in c: crashed.
+            "preserve" => line == format!("{} ---sc-", first.trim()),
+            "destroy" => line.is_empty(),
+            _ => !line.is_empty() && !line.starts_with(first.trim()) && !line.ends_with("c-"),
+        };
+        scene.until(&format!("on_crash={action}"), || Ok(fate(&there()?)))?;
+        if action == "restart" {
+            scene.lab.wait_guest("mortal", "alive", GUEST_TIMEOUT)?;
+        }
+        if action != "destroy" {
+            scene.lab.destroy("mortal")?;
+        }
+    }
+    Ok(())
 }
 
 /// A guest that writes a pattern over a large disk for long.
@@ -133,42 +210,4 @@ fn destroyed(scene: &Scene) -> Result<()> {
     let begin = Instant::now();
     scene.play(&guest)?;
     ensure(begin.elapsed() < Duration::from_secs(120), || "the disk was held for long".into())
-}
-
-/// Requests of one measurement.
-const REQUESTS: f64 = 3000.0;
-/// The most that a neighbour may change, in percent.
-const CHANGE_MAX: f64 = 5.0;
-
-fn instructions(scene: &Scene) -> Result<()> {
-    let alone = per_request(scene, None)?;
-    println!("    alone: {alone:.1} instructions for a request");
-    for bug in &BUGS[..3] {
-        let beside = per_request(scene, Some(bug))?;
-        let change = (beside / alone - 1.0) * 100.0;
-        println!("    beside crash {bug}: {beside:.1}, {change:+.2} %");
-        ensure(change.abs() < CHANGE_MAX, || format!("{bug}: changed by {change:.2} %"))?;
-    }
-    Ok(())
-}
-
-/// The nanoseconds, which are instructions here, that a guest runs for one request, alone or
-/// beside a neighbour on the same processor.
-fn per_request(scene: &Scene, bug: Option<&str>) -> Result<f64> {
-    let run = "run=\"bench xvda --rw=randread --number_ios=32; uptime; \
-               bench xvda --rw=randread --iodepth=32 --number_ios=3000; uptime; poweroff\"";
-    let guest = Guest::pvblk("worker", run).disk(Backend::Pvblk, TREE, "xvda", true);
-    scene.lab.create_paused(&guest)?;
-    if let Some(bug) = bug {
-        let bad = Guest::pvblk("bad", &format!("run=\"echo begun; sleep 20; crash {bug}\""));
-        scene.lab.create(&bad)?;
-        scene.lab.wait_guest("bad", "begun", GUEST_TIMEOUT)?;
-    }
-    scene.lab.unpause("worker")?;
-    let console = scene.outcome("worker")?;
-    if bug.is_some() {
-        scene.lab.destroy("bad")?;
-    }
-    let ran = |nth| uptime(&console, nth, " sy");
-    Ok((ran(1)? - ran(0)?) * 1e9 / REQUESTS)
 }

@@ -8,6 +8,7 @@
 
 mod bad_input;
 mod boot;
+mod counted;
 mod elevators;
 mod ends;
 mod files;
@@ -15,6 +16,7 @@ mod guests;
 mod isolation;
 mod linux;
 mod modules;
+mod neighbours;
 mod partitions;
 mod programs;
 mod reboot;
@@ -35,7 +37,7 @@ use xtask::error::{LabError, Result};
 /// Those that count instructions need another machine, and are alone there.
 fn stories(counted: bool) -> Vec<(Story, bool)> {
     if counted {
-        let counted = [boot::COUNTED, isolation::COUNTED].concat();
+        let counted = [boot::COUNTED, counted::STORIES].concat();
         return counted.into_iter().map(|story| (story, true)).collect();
     }
     let before = bad_input::BEFORE_THE_DAEMON.iter().map(|&story| (story, false));

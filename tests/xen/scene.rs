@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use xtask::build;
 use xtask::error::{Context, LabError, Result};
@@ -86,12 +86,15 @@ impl Scene {
             fio: true,
             qdisk: true,
             icount: counted.then_some(0),
+            // Where emulated processors take turns, Xen sets their clocks wrong by a turn.
+            cpus: if counted { 1 } else { 2 },
             name: "xen-tests".into(),
             verbose,
             ..LabConfig::default()
         };
         let scene = Self { lab: Lab::boot(&config)?, daemon: Cell::new(None), folder };
-        scene.lab.create_paused(&Guest::pvblk(BYSTANDER, ""))?;
+        let bystander = Guest { beside_dom0: !counted, ..Guest::pvblk(BYSTANDER, "") };
+        scene.lab.create_paused(&bystander)?;
         Ok(scene)
     }
 
@@ -142,6 +145,16 @@ impl Scene {
             0 => Ok(console),
             status => fail(format!("guest {name} ended with status {status}:\n{console}")),
         }
+    }
+
+    /// Waits until something holds, of which a question to Dom0 tells.
+    pub(crate) fn until(&self, what: &str, holds: impl Fn() -> Result<bool>) -> Result<()> {
+        let end = Instant::now() + GUEST_TIMEOUT;
+        while !holds()? {
+            ensure(Instant::now() < end, || format!("never: {what}"))?;
+            self.dom0("usleep 100000")?;
+        }
+        Ok(())
     }
 
     /// What is there now.

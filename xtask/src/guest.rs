@@ -46,6 +46,8 @@ pub struct Guest {
     pub memory_mib: u32,
     /// Number of virtual CPUs.
     pub vcpus: u32,
+    /// Keep it off the first CPU, which is Dom0's alone then.
+    pub beside_dom0: bool,
     /// Disks: xl's strings, with the backend that serves them.
     pub disks: Vec<(Backend, String)>,
 }
@@ -60,6 +62,7 @@ impl Guest {
             command_line: command_line.into(),
             memory_mib: 32,
             vcpus: 1,
+            beside_dom0: true,
             disks: Vec::new(),
         }
     }
@@ -125,13 +128,14 @@ impl Guest {
             format!("name={}", xl_string(&self.name)),
             format!("memory={}", self.memory_mib),
             format!("vcpus={}", self.vcpus),
-            // Dom0 has the first CPU for itself.
-            "cpus=\"all,^0\"".to_owned(),
             "on_poweroff=\"preserve\"".to_owned(),
             "on_reboot=\"preserve\"".to_owned(),
             "on_crash=\"preserve\"".to_owned(),
             format!("disk=[{}]", disks.join(",")),
         ];
+        if self.beside_dom0 {
+            lines.push("cpus=\"all,^0\"".to_owned());
+        }
         match &self.kernel {
             Some(kernel) => {
                 lines.push(format!("kernel={}", xl_string(kernel)));
@@ -329,6 +333,13 @@ mod tests {
         let blkback = "script=block-raw,format=raw,vdev=xvdb,access=ro,target=/dev/vdb";
         assert!(config.contains(blkback), "{config}");
         assert!(config.contains("backendtype=qdisk,format=raw,vdev=xvdc,access=rw"), "{config}");
+    }
+
+    #[test]
+    fn a_guest_is_kept_off_dom0s_cpu_unless_there_is_no_other() {
+        let guest = Guest::pvblk("g", "");
+        assert!(guest.config().contains("cpus=\"all,^0\""));
+        assert!(!Guest { beside_dom0: false, ..guest }.config().contains("cpus=\"all"));
     }
 
     #[test]
