@@ -112,8 +112,8 @@ pub const COMMANDS: &[Command] = &[
     },
     Command {
         name: "hostile",
-        arguments: "DISK index|requests|…",
-        about: "plays a front that means harm; rubbish, storm; --count= --seed=",
+        arguments: "DISK KIND",
+        about: "means harm: index, requests, rubbish, storm",
         run: hostile,
     },
     Command { name: "spin", arguments: "MS", about: "computes for milliseconds", run: spin },
