@@ -117,7 +117,7 @@ fn on_crash(scene: &Scene) -> Result<()> {
         let told = format!("Action for shutdown reason code 3 is {action}");
         scene.lab.wait_xl("mortal", &told, GUEST_TIMEOUT)?;
         let there = || {
-            let list = scene.lab.dom0("xl list mortal | awk 'NR==2 {print $2, $5}'")?;
+            let list = scene.lab.dom0("xl list mortal 2>/dev/null | awk 'NR==2 {print $2, $5}'")?;
             Ok(list.text.trim().to_owned())
         };
         let fate = |line: &str| match action {

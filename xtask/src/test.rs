@@ -65,7 +65,7 @@ pub fn run(host: Host, words: &[String]) -> Result<Tally> {
     if gates.iter().any(|gate| gate.name == "miri") {
         setup::miri(host)?;
     }
-    if gates.iter().any(|gate| matches!(gate.name, "smoke" | "xen" | "isolation")) {
+    if gates.iter().any(|gate| matches!(gate.name, "smoke" | "xen")) {
         lab::prepare(host)?;
     }
     if let Some(Gate { check: Check::Command(cargo), .. }) =
@@ -114,7 +114,6 @@ fn gates() -> Vec<Gate> {
         Gate { name: "miri", check: Check::Command(miri()) },
         Gate { name: "smoke", check: Check::Smoke },
         command("xen", &["test", "-p", "tests", "--test", "xen"]),
-        command("isolation", &["test", "-p", "tests", "--test", "xen", "--", "--icount"]),
     ]
 }
 
