@@ -44,7 +44,7 @@ pub enum Turn {
 
 /// The pages of a ring, one after the other.
 #[derive(Debug)]
-pub struct RingPages<P>(Vec<P>);
+pub struct RingPages<P>(pub Vec<P>);
 
 impl<P: Deref<Target = Page>> Memory for RingPages<P> {
     fn words(&self) -> usize {
@@ -58,11 +58,11 @@ impl<P: Deref<Target = Page>> Memory for RingPages<P> {
 
 /// What both sides settled before a session begins.
 #[derive(Debug)]
-pub struct Link<P> {
+pub struct Link<R> {
     /// The guest.
     pub peer: DomainId,
-    /// The pages of the ring, mapped, in order.
-    pub ring: Vec<P>,
+    /// The ring's memory: its pages, mapped.
+    pub ring: R,
     /// Our end of the event channel.
     pub port: Port,
     /// What was agreed on.
@@ -74,7 +74,7 @@ pub struct Link<P> {
 }
 
 /// One connected disk.
-pub struct Session<M: Maps, D, E: Events> {
+pub struct Session<M: Maps, D, E: Events, R = RingPages<<M as Maps>::Page>> {
     // First: a disk may work on the pages below until it is dropped.
     disk: D,
     events: E,
@@ -94,15 +94,15 @@ pub struct Session<M: Maps, D, E: Events> {
     finished: Vec<Done<Buffer<M::Page>>>,
     responses: Vec<Response>,
     counters: Counters,
-    ring: Back<RingPages<M::Page>>,
+    ring: Back<R>,
 }
 
-impl<M: Maps, D: Disk<Buffer<M::Page>>, E: Events> Session<M, D, E> {
+impl<M: Maps, D: Disk<Buffer<M::Page>>, E: Events, R: Memory> Session<M, D, E, R> {
     /// Joins the front's ring.
     ///
     /// # Panics
-    /// If `link.ring` has fewer pages than `link.agreed` says.
-    pub fn new(maps: M, events: E, disk: D, link: Link<M::Page>) -> Self {
+    /// If `link.ring` is smaller than `link.agreed` says.
+    pub fn new(maps: M, events: E, disk: D, link: Link<R>) -> Self {
         let layout = link.agreed.abi.layout(link.agreed.order);
         Self {
             disk,
@@ -122,7 +122,7 @@ impl<M: Maps, D: Disk<Buffer<M::Page>>, E: Events> Session<M, D, E> {
             finished: Vec::new(),
             responses: Vec::new(),
             counters: Counters::default(),
-            ring: Back::attach(RingPages(link.ring), layout),
+            ring: Back::attach(link.ring, layout),
         }
     }
 
@@ -182,7 +182,7 @@ impl<M: Maps, D: Disk<Buffer<M::Page>>, E: Events> Session<M, D, E> {
     }
 }
 
-impl<M: Maps, D, E: Events> Drop for Session<M, D, E> {
+impl<M: Maps, D, E: Events, R> Drop for Session<M, D, E, R> {
     /// Leaves the ring: nobody waits for answers any more. The disk waits for its jobs, then pages
     /// are unmapped.
     fn drop(&mut self) {

@@ -15,7 +15,7 @@ use std::time::Duration;
 use xen::{Access, Events, Maps, Port};
 
 use crate::crew::{Connect, Crew, Report, WorkerId};
-use crate::session::{Buffer, Link, Session, Turn};
+use crate::session::{Buffer, Link, RingPages, Session, Turn};
 use crate::sys::{Channels, GrantDevice, MappedPage, Patience, UringDisk, Woken};
 use crate::{Bell, Image, OpenError};
 
@@ -235,7 +235,8 @@ fn join(
     let mut disk =
         UringDisk::new(image.clone(), slots).map_err(|error| format!("io_uring: {error}"))?;
     disk.listen(&channels, bell);
-    let link = Link { peer, ring: pages, port, agreed, geometry, failed_flush };
+    let ring = RingPages(pages);
+    let link = Link { peer, ring, port, agreed, geometry, failed_flush };
     Ok(Session::new(grants, channels, disk, link))
 }
 

@@ -61,7 +61,7 @@ pub struct Sender<M> {
 impl<M: Memory> Sender<M> {
     /// Takes over at the producer index that stands in the page.
     pub fn attach(memory: M, area: Area) -> Self {
-        let sent = Index::new(memory.word(area.producer).load(Ordering::Relaxed));
+        let sent = Index::new(memory.load(area.producer, Ordering::Relaxed));
         Self { memory, area, sent }
     }
 
@@ -79,7 +79,7 @@ impl<M: Memory> Sender<M> {
         for &byte in &bytes[..count] {
             self.store(byte);
         }
-        self.memory.word(self.area.producer).store(self.sent.raw(), Ordering::Release);
+        self.memory.store(self.area.producer, self.sent.raw(), Ordering::Release);
         // The peer, woken by the notification that follows, must see the index.
         fence(Ordering::SeqCst);
         Ok(count)
@@ -90,7 +90,7 @@ impl<M: Memory> Sender<M> {
     /// # Errors
     /// As [`send`](Self::send).
     pub fn unread(&self) -> Result<u32, Broken> {
-        let read = Index::new(self.memory.word(self.area.consumer).load(Ordering::Acquire));
+        let read = Index::new(self.memory.load(self.area.consumer, Ordering::Acquire));
         let size = self.area.size_bytes;
         // The peer has read at least up to a ring's length behind us, and at most up to us.
         let farthest = self.sent.after(size.wrapping_neg());
@@ -100,9 +100,9 @@ impl<M: Memory> Sender<M> {
     /// Stores one byte. Its neighbours in the word are ours too: bytes that we sent, or free room.
     fn store(&mut self, byte: u8) {
         let (word, shift) = self.area.place(self.sent);
-        let word = self.memory.word(word);
-        let old = word.load(Ordering::Relaxed);
-        word.store((old & !(0xff << shift)) | (u32::from(byte) << shift), Ordering::Relaxed);
+        let old = self.memory.load(word, Ordering::Relaxed);
+        let new = (old & !(0xff << shift)) | (u32::from(byte) << shift);
+        self.memory.store(word, new, Ordering::Relaxed);
         self.sent = self.sent.after(1);
     }
 }
@@ -118,7 +118,7 @@ pub struct Receiver<M> {
 impl<M: Memory> Receiver<M> {
     /// Takes over at the consumer index that stands in the page.
     pub fn attach(memory: M, area: Area) -> Self {
-        let received = Index::new(memory.word(area.consumer).load(Ordering::Relaxed));
+        let received = Index::new(memory.load(area.consumer, Ordering::Relaxed));
         Self { memory, area, received }
     }
 
@@ -128,20 +128,20 @@ impl<M: Memory> Receiver<M> {
     /// # Errors
     /// [`Broken`] if the peer claims to have written more than the ring holds.
     pub fn receive(&mut self, out: &mut [u8]) -> Result<usize, Broken> {
-        let written = Index::new(self.memory.word(self.area.producer).load(Ordering::Acquire));
+        let written = Index::new(self.memory.load(self.area.producer, Ordering::Acquire));
         let ready = bounded(written, self.received, self.area.size_bytes)?;
         let count = out.len().min(ready as usize);
         for byte in &mut out[..count] {
             *byte = self.load();
         }
-        self.memory.word(self.area.consumer).store(self.received.raw(), Ordering::Release);
+        self.memory.store(self.area.consumer, self.received.raw(), Ordering::Release);
         fence(Ordering::SeqCst);
         Ok(count)
     }
 
     fn load(&mut self) -> u8 {
         let (word, shift) = self.area.place(self.received);
-        let word = self.memory.word(word).load(Ordering::Relaxed);
+        let word = self.memory.load(word, Ordering::Relaxed);
         self.received = self.received.after(1);
         word.to_le_bytes()[shift as usize / 8]
     }

@@ -39,7 +39,7 @@ impl<M: Memory> Front<M> {
     pub fn starting_at(memory: M, layout: Layout, start: Index) -> Self {
         assert!(memory.words() >= layout.words(), "ring larger than its memory");
         for at in 0..memory.words() {
-            memory.word(at).store(0, Ordering::Relaxed);
+            memory.store(at, 0, Ordering::Relaxed);
         }
         for (word, index) in [
             (REQ_PROD, start),
@@ -47,7 +47,7 @@ impl<M: Memory> Front<M> {
             (REQ_EVENT, start.after(1)),
             (RSP_EVENT, start.after(1)),
         ] {
-            memory.word(word).store(index.raw(), Ordering::Release);
+            memory.store(word, index.raw(), Ordering::Release);
         }
         Self { memory, layout, put: start, published: start, taken: start, seen: start }
     }

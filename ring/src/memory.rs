@@ -22,6 +22,25 @@ pub trait Memory {
     /// If `index` is not below [`words`](Self::words). Callers compute it from their own, bounded
     /// indexes, never from a peer's.
     fn word(&self, index: usize) -> &AtomicU32;
+
+    /// Fetches the word at `index`. Both rings fetch through here only, so that a memory can
+    /// count what they fetch, and change it as soon as it was fetched.
+    ///
+    /// # Panics
+    /// As [`word`](Self::word).
+    #[inline]
+    fn load(&self, index: usize, order: Ordering) -> u32 {
+        self.word(index).load(order)
+    }
+
+    /// Stores into the word at `index`. Both rings store through here only.
+    ///
+    /// # Panics
+    /// As [`word`](Self::word).
+    #[inline]
+    fn store(&self, index: usize, value: u32, order: Ordering) {
+        self.word(index).store(value, order);
+    }
 }
 
 impl<M: Memory + ?Sized> Memory for &M {
@@ -31,6 +50,16 @@ impl<M: Memory + ?Sized> Memory for &M {
 
     fn word(&self, index: usize) -> &AtomicU32 {
         (**self).word(index)
+    }
+
+    #[inline]
+    fn load(&self, index: usize, order: Ordering) -> u32 {
+        (**self).load(index, order)
+    }
+
+    #[inline]
+    fn store(&self, index: usize, value: u32, order: Ordering) {
+        (**self).store(index, value, order);
     }
 }
 

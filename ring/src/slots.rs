@@ -97,7 +97,7 @@ impl<'a, M: Memory + ?Sized> Reader<'a, M> {
         if self.next == self.end {
             return None;
         }
-        let word = self.memory.word(self.next).load(Ordering::Relaxed);
+        let word = self.memory.load(self.next, Ordering::Relaxed);
         self.next += 1;
         Some(word)
     }
@@ -119,7 +119,7 @@ pub(crate) fn fill<M: Memory + ?Sized>(memory: &M, layout: Layout, index: Index,
     assert!(words.len() <= layout.slot_words, "message longer than a slot");
     let base = layout.slot(index);
     for (at, &word) in words.iter().enumerate() {
-        memory.word(base + at).store(word, Ordering::Relaxed);
+        memory.store(base + at, word, Ordering::Relaxed);
     }
 }
 
@@ -138,9 +138,9 @@ pub(crate) fn announce<M: Memory + ?Sized>(
     if old == new {
         return Notify::Spared;
     }
-    memory.word(producer).store(new.raw(), Ordering::Release);
+    memory.store(producer, new.raw(), Ordering::Release);
     fence(Ordering::SeqCst);
-    let wanted = Index::new(memory.word(event).load(Ordering::Relaxed));
+    let wanted = Index::new(memory.load(event, Ordering::Relaxed));
     if new.since(wanted) < new.since(old) { Notify::Needed } else { Notify::Spared }
 }
 
@@ -153,7 +153,7 @@ pub(crate) fn arm<M: Memory + ?Sized>(
     (producer, event): (usize, usize),
     consumed: Index,
 ) -> Index {
-    memory.word(event).store(consumed.after(1).raw(), Ordering::Relaxed);
+    memory.store(event, consumed.after(1).raw(), Ordering::Relaxed);
     fence(Ordering::SeqCst);
     look(memory, producer)
 }
@@ -161,5 +161,5 @@ pub(crate) fn arm<M: Memory + ?Sized>(
 /// The peer's producer index. The acquire pairs with the release in [`announce`]: what the peer
 /// wrote before it made the index visible is visible here.
 pub(crate) fn look<M: Memory + ?Sized>(memory: &M, producer: usize) -> Index {
-    Index::new(memory.word(producer).load(Ordering::Acquire))
+    Index::new(memory.load(producer, Ordering::Acquire))
 }

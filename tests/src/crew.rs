@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use blkback::crew::{Connect, Crew, Report, WorkerId};
 use blkback::disk::Disk;
-use blkback::{Buffer, Counters, Link, Session, Turn};
+use blkback::{Buffer, Counters, Link, RingPages, Session, Turn};
 use ring::Broken;
 use sim::{Domain, MappedPage};
 use xen::{Access, Events, Maps, Port};
@@ -160,7 +160,7 @@ impl Crew for SimCrew {
             Ok(ring) => match domain.bind(peer, port) {
                 Err(error) => Report::Unconnected(error.to_string()),
                 Ok(port) => {
-                    let failed_flush = worker.failed_flush;
+                    let (ring, failed_flush) = (RingPages(ring), worker.failed_flush);
                     let link = Link { peer, ring, port, agreed, geometry, failed_flush };
                     let session = Session::new(domain.clone(), domain, disk, link);
                     worker.joined = Some(Joined { session, port, woken: true, stopping: false });

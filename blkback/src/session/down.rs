@@ -4,7 +4,7 @@
 //! A flush waits on the way for the writes before it.
 
 use blkif::{Operation, Raw, Request, Status};
-use ring::Broken;
+use ring::{Broken, Memory};
 use xen::{Events, Maps};
 
 use super::counters::Fault;
@@ -13,7 +13,7 @@ use super::pending::Pending;
 use super::{MERGED_EXTENTS_MAX, Session};
 use crate::disk::{Disk, Extent, Job, Verb};
 
-impl<M: Maps, D: Disk<Buffer<M::Page>>, E: Events> Session<M, D, E> {
+impl<M: Maps, D: Disk<Buffer<M::Page>>, E: Events, R: Memory> Session<M, D, E, R> {
     /// Takes and checks every visible request.
     pub(super) fn take(&mut self) -> Result<(), Broken> {
         let slots = self.agreed.abi.layout(self.agreed.order).slots();

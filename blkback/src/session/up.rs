@@ -4,7 +4,7 @@
 //! any more. Requests behind a failure in a common job get another try of their own.
 
 use blkif::{Operation, Response, Status};
-use ring::Notify;
+use ring::{Memory, Notify};
 use xen::{Events, Maps};
 
 use super::Session;
@@ -12,7 +12,7 @@ use super::counters::Fault;
 use super::pages::Buffer;
 use crate::disk::{Disk, DiskError, Done, Extent, Job, Verb};
 
-impl<M: Maps, D: Disk<Buffer<M::Page>>, E: Events> Session<M, D, E> {
+impl<M: Maps, D: Disk<Buffer<M::Page>>, E: Events, R: Memory> Session<M, D, E, R> {
     /// Takes in what the disk has done.
     pub(super) fn reap(&mut self) {
         let mut finished = std::mem::take(&mut self.finished);

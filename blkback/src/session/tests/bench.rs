@@ -225,7 +225,7 @@ impl Bench {
         geometry.info.set(Info::READ_ONLY, plan.read_only);
         let link = Link {
             peer: PEER,
-            ring: ring.iter().map(mapped).collect(),
+            ring: RingPages(ring.iter().map(mapped).collect()),
             port: Port(9),
             agreed: Agreed {
                 abi: plan.abi,
