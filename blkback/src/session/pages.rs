@@ -48,7 +48,9 @@ pub(super) struct Pages<M: Maps> {
     maps: M,
     peer: DomainId,
     way: Way<M::Page>,
+    /// Empty lists to be used again; at most as many as there can be requests in flight.
     spare: Vec<Vec<Extent<Buffer<M::Page>>>>,
+    spare_max: usize,
     missing: Vec<GrantRef>,
 }
 
@@ -65,7 +67,8 @@ impl<M: Maps> Pages<M> {
         } else {
             Way::Copied(Vec::new())
         };
-        Self { maps, peer, way, spare: Vec::new(), missing: Vec::new() }
+        let spare_max = slots as usize;
+        Self { maps, peer, way, spare: Vec::new(), spare_max, missing: Vec::new() }
     }
 
     /// Finds the memory of all requests of a batch, in their order, with the data of those that
@@ -217,7 +220,15 @@ impl<M: Maps> Pages<M> {
                 pool.push(page);
             }
         }
-        self.spare.push(extents);
+        if extents.capacity() > 0 && self.spare.len() < self.spare_max {
+            self.spare.push(extents);
+        }
+    }
+
+    /// How many lists are kept to be used again.
+    #[cfg(test)]
+    pub(super) fn spares(&self) -> usize {
+        self.spare.len()
     }
 }
 

@@ -155,3 +155,20 @@ fn a_discard_reaches_the_disk() {
     assert!(bytes[8 * 512..24 * 512] == [0; 16 * 512]);
     assert!(bytes[..8 * 512] == [7; 8 * 512] && bytes[24 * 512..32 * 512] == [7; 8 * 512]);
 }
+
+#[test]
+fn a_session_holds_no_more_after_many_requests_than_after_a_few() {
+    for plan in shapes() {
+        let mut bench = Bench::new(&plan);
+        (0..32).for_each(|it| drop(bench.guest.page(it, 0)));
+        let slots = plan.abi.layout(plan.order).slots() as usize;
+        for _ in 0..10 {
+            // Neighbours, strangers, and what has no memory at all.
+            let next = (0..8).map(|it| write(it.into(), u64::from(it) * 8, whole([it])));
+            let far = (8..24).map(|it| read(it.into(), u64::from(it) * 100, whole([it])));
+            let requests: Vec<_> = next.chain(far).chain([Request::flush(99)]).collect();
+            assert_eq!(bench.carry_out(&requests), [Status::Okay; 25]);
+        }
+        assert!(bench.session.pages.spares() <= slots, "{} lists", bench.session.pages.spares());
+    }
+}
