@@ -9,6 +9,7 @@ mod absence;
 mod nodes;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 use std::time::Duration;
 
 use blkif::{BackOffer, Discard, Features, Geometry, Info, ORDER_MAX, negotiate};
@@ -38,6 +39,8 @@ struct Device {
     worker: Option<WorkerId>,
     profile: Option<Profile>,
     reason: String,
+    /// How often something went wrong that its guest can bring about.
+    complaints: u64,
 }
 
 /// The control plane.
@@ -90,7 +93,7 @@ impl<S: Store, C: Crew> Control<S, C> {
             match self.settle(id) {
                 Ok(()) => {}
                 Err(StoreError::Connection(reason)) => return Err(StoreError::Connection(reason)),
-                Err(error) => log::warn!("device {id}: xenstore: {error}"),
+                Err(error) => self.complain(id, &format_args!("xenstore: {error}")),
             }
         }
         self.rejoin()?;
@@ -180,12 +183,29 @@ impl<S: Store, C: Crew> Control<S, C> {
 
     /// Closes a device whose connection has gone wrong.
     fn give_up(&mut self, id: DeviceId, reason: String) {
-        log::error!("device {id}: {reason}");
+        self.complain(id, &reason);
         if let Some(device) = self.devices.get_mut(&id) {
             device.reason = reason;
         }
         if let Err(error) = self.refuse(id, XenbusState::Closing) {
-            log::error!("device {id}: xenstore: {error}");
+            self.complain(id, &format_args!("xenstore: {error}"));
+        }
+    }
+
+    /// Says what is wrong with a device the first time, the second, the fourth and so on: a guest
+    /// can make its own device go wrong as often as it likes, and must not fill our log.
+    fn complain(&mut self, id: DeviceId, what: &dyn fmt::Display) {
+        let mut complaints = 1;
+        if let Some(device) = self.devices.get_mut(&id) {
+            device.complaints += 1;
+            complaints = device.complaints;
+        }
+        match complaints {
+            1 => log::error!("device {id}: {what}"),
+            count if count.is_power_of_two() => {
+                log::error!("device {id}: {what} (complaint {count}; not each is shown)");
+            }
+            _ => {}
         }
     }
 
@@ -240,6 +260,7 @@ impl<S: Store, C: Crew> Control<S, C> {
             worker: None,
             profile: None,
             reason: "the daemon that served this disk ended without closing it".into(),
+            complaints: 0,
         };
         self.devices.insert(id, device);
         Ok(())

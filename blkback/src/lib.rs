@@ -19,6 +19,8 @@ pub mod disk;
 mod image;
 pub mod rejoin;
 #[cfg(test)]
+mod said;
+#[cfg(test)]
 mod scratch;
 mod session;
 mod spec;
@@ -32,7 +34,9 @@ pub use claim::{Claim, DEFAULT_PATH, Taken};
 pub use control::Control;
 pub use directory::{DeviceId, KIND, Wish, base, devices, own_domain};
 pub use image::{Image, OpenError};
-pub use session::{Buffer, Counters, Fault, Link, MERGED_EXTENTS_MAX, RingPages, Session, Turn};
+pub use session::{
+    Buffer, Counters, Fault, Link, MERGED_EXTENTS_MAX, Past, RingPages, Session, Turn,
+};
 pub use spec::{DiskSpec, SpecError};
 pub use worker::Workers;
 pub use xenbus::Xenbus;

@@ -27,7 +27,7 @@ use flushes::Flushes;
 use pages::{Fetched, Pages};
 use pending::Table;
 
-pub use counters::{Counters, Fault};
+pub use counters::{Counters, Fault, Past};
 pub use pages::Buffer;
 
 /// A job has at most this many extents: 1 MiB of whole pages.
@@ -69,8 +69,8 @@ pub struct Link<R> {
     pub agreed: Agreed,
     /// The disk, as published.
     pub geometry: Geometry,
-    /// Whether a flush failed in a former session on this disk.
-    pub failed_flush: bool,
+    /// What former sessions on this disk have left.
+    pub past: Past,
 }
 
 /// One connected disk.
@@ -86,7 +86,7 @@ pub struct Session<M: Maps, D, E: Events, R = RingPages<<M as Maps>::Page>> {
     flushes: Flushes,
     /// One flush at a time: the kernel tells a failure to one of two.
     flushing: bool,
-    failed_flush: bool,
+    past: Past,
     taking: bool,
     batch: Vec<Request>,
     fetched: Vec<Fetched<M::Page>>,
@@ -114,7 +114,7 @@ impl<M: Maps, D: Disk<Buffer<M::Page>>, E: Events, R: Memory> Session<M, D, E, R
             table: Table::new(),
             flushes: Flushes::default(),
             flushing: false,
-            failed_flush: link.failed_flush,
+            past: link.past,
             taking: true,
             batch: Vec::new(),
             fetched: Vec::new(),
@@ -161,9 +161,9 @@ impl<M: Maps, D: Disk<Buffer<M::Page>>, E: Events, R: Memory> Session<M, D, E, R
         &self.counters
     }
 
-    /// Whether a flush has failed: nothing that writes is done until the disk is attached anew.
-    pub fn failed_flush(&self) -> bool {
-        self.failed_flush
+    /// What is left to the next session on this disk.
+    pub const fn past(&self) -> Past {
+        self.past
     }
 
     /// The disk.

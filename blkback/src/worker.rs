@@ -15,7 +15,7 @@ use std::time::Duration;
 use xen::{Access, Events, Maps, Port};
 
 use crate::crew::{Connect, Crew, Report, WorkerId};
-use crate::session::{Buffer, Link, RingPages, Session, Turn};
+use crate::session::{Buffer, Link, Past, RingPages, Session, Turn};
 use crate::sys::{Channels, GrantDevice, MappedPage, Patience, UringDisk, Woken};
 use crate::{Bell, Image, OpenError};
 
@@ -176,13 +176,13 @@ impl Task {
         };
         post.send(Report::Opened(image.profile()));
         // Stays until the image is closed: a new connection does not bring lost writes back.
-        let mut failed_flush = false;
+        let mut past = Past::default();
         while let Ok(order) = inbox.recv() {
             match order {
-                Order::Connect(connect) => match join(&image, *connect, bell, failed_flush) {
+                Order::Connect(connect) => match join(&image, *connect, bell, past) {
                     Ok(session) => {
                         post.send(Report::Connected);
-                        failed_flush = serve(session, inbox, bell, post);
+                        past = serve(session, inbox, bell, post);
                     }
                     Err(reason) => post.send(Report::Unconnected(reason)),
                 },
@@ -209,12 +209,7 @@ fn open(path: &Path, read_only: bool) -> Result<Image, OpenError> {
 }
 
 /// Maps the front's ring and binds its event channel.
-fn join(
-    image: &Arc<Image>,
-    connect: Connect,
-    bell: &Bell,
-    failed_flush: bool,
-) -> Result<Served, String> {
+fn join(image: &Arc<Image>, connect: Connect, bell: &Bell, past: Past) -> Result<Served, String> {
     let Connect { peer, ring, port, agreed, geometry } = connect;
     let channels = Channels::open().map_err(|error| format!("/dev/xen/evtchn: {error}"))?;
     if let Err(error) = channels.restrict(peer) {
@@ -236,14 +231,14 @@ fn join(
         UringDisk::new(image.clone(), slots).map_err(|error| format!("io_uring: {error}"))?;
     disk.listen(&channels, bell);
     let ring = RingPages(pages);
-    let link = Link { peer, ring, port, agreed, geometry, failed_flush };
+    let link = Link { peer, ring, port, agreed, geometry, past };
     Ok(Session::new(grants, channels, disk, link))
 }
 
-/// Serves until ordered to stop or the ring breaks; tells whether a flush has failed.
-fn serve(mut session: Served, inbox: &Receiver<Order>, bell: &Bell, post: &Post) -> bool {
+/// Serves until ordered to stop or the ring breaks; gives what is left to the next session.
+fn serve(mut session: Served, inbox: &Receiver<Order>, bell: &Bell, post: &Post) -> Past {
     let ended = work(&mut session, inbox, bell);
-    let failed_flush = session.failed_flush();
+    let past = session.past();
     log::info!("{} enters={}", session.counters(), session.disk().enters());
     drop(session);
     match ended {
@@ -251,7 +246,7 @@ fn serve(mut session: Served, inbox: &Receiver<Order>, bell: &Bell, post: &Post)
         Ended::Broken(reason) => post.send(Report::Broken(reason)),
         Ended::Dismissed => {}
     }
-    failed_flush
+    past
 }
 
 /// Notices a front that sends events and no requests (XSA-332, XSA-391).

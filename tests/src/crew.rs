@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use blkback::crew::{Connect, Crew, Report, WorkerId};
 use blkback::disk::Disk;
-use blkback::{Buffer, Counters, Link, RingPages, Session, Turn};
+use blkback::{Buffer, Counters, Link, Past, RingPages, Session, Turn};
 use ring::Broken;
 use sim::{Domain, MappedPage};
 use xen::{Access, Events, Maps, Port};
@@ -21,7 +21,7 @@ type Served = Session<Domain, SeededDisk<Buffer<MappedPage>>, Domain>;
 struct Worker {
     platter: Platter,
     joined: Option<Joined>,
-    failed_flush: bool,
+    past: Past,
 }
 
 struct Joined {
@@ -124,7 +124,7 @@ impl Worker {
     /// Drops the session, which gives its mappings and its port back.
     fn leave(&mut self) {
         if let Some(joined) = self.joined.take() {
-            self.failed_flush = joined.session.failed_flush();
+            self.past = joined.session.past();
         }
     }
 }
@@ -139,7 +139,7 @@ impl Crew for SimCrew {
                     platter.protect();
                 }
                 let profile = SeededDisk::<Buffer<MappedPage>>::new(&platter, 0).profile();
-                let new = Worker { platter, joined: None, failed_flush: false };
+                let new = Worker { platter, joined: None, past: Past::default() };
                 state.workers.insert(worker, new);
                 Report::Opened(profile)
             }
@@ -160,8 +160,8 @@ impl Crew for SimCrew {
             Ok(ring) => match domain.bind(peer, port) {
                 Err(error) => Report::Unconnected(error.to_string()),
                 Ok(port) => {
-                    let (ring, failed_flush) = (RingPages(ring), worker.failed_flush);
-                    let link = Link { peer, ring, port, agreed, geometry, failed_flush };
+                    let (ring, past) = (RingPages(ring), worker.past);
+                    let link = Link { peer, ring, port, agreed, geometry, past };
                     let session = Session::new(domain.clone(), domain, disk, link);
                     worker.joined = Some(Joined { session, port, woken: true, stopping: false });
                     Report::Connected

@@ -392,3 +392,20 @@ fn domains_are_found_by_name_or_number() {
         assert!(matches!(found, Err(attach::AttachError::NoDomain(_))), "{nobody}");
     }
 }
+
+#[test]
+fn a_guest_that_goes_wrong_without_end_does_not_fill_the_log() {
+    let mut house = House::new();
+    let id = house.attach("xvda");
+    house.say(0, Report::Opened(PROFILE));
+    let lines = crate::said::lines(|| {
+        for _ in 0..1000 {
+            house.front(id, &[("event-channel", "none"), ("state", "3")]);
+            assert_eq!(state(&house, id).as_deref(), Some("6"));
+            house.front(id, &[("state", "6")]);
+            house.front(id, &[("state", "1")]);
+            assert_eq!(state(&house, id).as_deref(), Some("2"));
+        }
+    });
+    assert_eq!(lines, 10, "one for each power of two");
+}

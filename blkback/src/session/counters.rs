@@ -45,6 +45,27 @@ impl fmt::Display for Fault {
     }
 }
 
+/// What the sessions on one open disk leave to the next.
+///
+/// A guest can connect as often as it likes: what it did once before is not said again.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Past {
+    /// A flush failed: nothing that writes is done until the disk is attached anew.
+    pub failed_flush: bool,
+    /// The kinds of faults that were said, by [`Fault::index`].
+    said: u32,
+}
+
+impl Past {
+    /// Notes a fault and tells whether it is the first of its kind.
+    pub(super) const fn is_new(&mut self, fault: Fault) -> bool {
+        let bit = 1 << fault.index();
+        let new = self.said & bit == 0;
+        self.said |= bit;
+        new
+    }
+}
+
 /// Counts since the connection was made.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Counters {
@@ -71,11 +92,8 @@ pub struct Counters {
 }
 
 impl Counters {
-    /// Counts an error and tells whether it is the first of its kind.
-    pub(super) fn error(&mut self, fault: Fault) -> bool {
-        let count = &mut self.errors[fault.index()];
-        *count += 1;
-        *count == 1
+    pub(super) const fn error(&mut self, fault: Fault) {
+        self.errors[fault.index()] += 1;
     }
 }
 

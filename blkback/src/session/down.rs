@@ -40,7 +40,7 @@ impl<M: Maps, D: Disk<Buffer<M::Page>>, E: Events, R: Memory> Session<M, D, E, R
 
     /// After a failed flush nothing may claim to have reached the disk.
     fn is_refused(&self, request: &Request) -> bool {
-        self.failed_flush && request.operation != Operation::Read
+        self.past.failed_flush && request.operation != Operation::Read
     }
 
     /// Finds the memory of the batch and makes jobs of it.
@@ -146,7 +146,7 @@ impl<M: Maps, D: Disk<Buffer<M::Page>>, E: Events, R: Memory> Session<M, D, E, R
         let mut last: Option<u32> = None;
         while !(self.flushing && last.is_none()) {
             let Some(number) = self.flushes.ready() else { return };
-            if self.failed_flush {
+            if self.past.failed_flush {
                 self.end(number, Some(Fault::FailedFlush));
                 continue;
             }

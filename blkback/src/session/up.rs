@@ -82,10 +82,10 @@ impl<M: Maps, D: Disk<Buffer<M::Page>>, E: Events, R: Memory> Session<M, D, E, R
     fn finish_flush(&mut self, number: u32, result: Result<(), DiskError>) {
         self.flushing = false;
         if let Err(error) = result {
-            if !self.failed_flush {
+            if !self.past.failed_flush {
                 log::error!("flush: {error}; the disk takes no more writes until attached anew");
             }
-            self.failed_flush = true;
+            self.past.failed_flush = true;
             return self.fail(number, error);
         }
         let Some(pending) = self.table.get_mut(number) else { return };
@@ -108,10 +108,11 @@ impl<M: Maps, D: Disk<Buffer<M::Page>>, E: Events, R: Memory> Session<M, D, E, R
     }
 
     fn fail(&mut self, number: u32, error: DiskError) {
-        if self.counters.errors[Fault::Disk.index()] == 0 {
-            log::warn!("disk: {error}");
+        let fault = Fault::Disk;
+        if self.past.is_new(fault) {
+            log::warn!("{fault}: {error} (said once)");
         }
-        self.end(number, Some(Fault::Disk));
+        self.end(number, Some(fault));
     }
 
     /// The request is over; its memory is not in use any more.
@@ -144,7 +145,8 @@ impl<M: Maps, D: Disk<Buffer<M::Page>>, E: Events, R: Memory> Session<M, D, E, R
 
     /// Answers with an error: counted, and said once for each kind.
     pub(super) fn refuse(&mut self, response: Response, fault: Fault) {
-        if self.counters.error(fault) {
+        self.counters.error(fault);
+        if self.past.is_new(fault) {
             log::warn!(
                 "request answered with an error: {fault} (said once; operation {}, id {:#x})",
                 response.operation,

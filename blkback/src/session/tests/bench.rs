@@ -212,6 +212,11 @@ pub(super) struct Bench {
 
 impl Bench {
     pub(super) fn new(plan: &Plan) -> Self {
+        Self::with(plan, Past::default())
+    }
+
+    /// After other sessions on the same disk.
+    pub(super) fn with(plan: &Plan, past: Past) -> Self {
         let ring: Vec<_> = (0..1 << plan.order).map(|_| Arc::new(Page::new())).collect();
         let front = Front::new(RingPages(ring.clone()), plan.abi.layout(plan.order));
         let (guest, bells) = (Guest::default(), Bells::default());
@@ -234,7 +239,7 @@ impl Bench {
                 discard_limits: Discard::default(),
             },
             geometry,
-            failed_flush: false,
+            past,
         };
         let disk = TestDisk {
             memory: MemoryDisk::new(SECTORS).unwrap(),

@@ -172,3 +172,19 @@ fn unknown_operations_are_answered_as_unsupported() {
         assert_eq!((answer.operation, answer.status), (operation, Status::Unsupported));
     }
 }
+
+#[test]
+fn a_fault_is_said_once_however_often_its_front_connects() {
+    let mut past = Past::default();
+    let mut errors = 0;
+    let lines = crate::said::lines(|| {
+        for _ in 0..50 {
+            let mut bench = Bench::with(&Plan::default(), past);
+            let requests = [read(1, u64::MAX, whole([1])), read(2, 0, whole([2]))];
+            assert_eq!(bench.carry_out(&requests), [Status::Error; 2]);
+            errors += bench.session.counters().errors.iter().sum::<u64>();
+            past = bench.session.past();
+        }
+    });
+    assert_eq!((errors, lines), (100, 2), "a range past the end, and a grant that is none");
+}

@@ -107,7 +107,7 @@ fn after_a_failed_flush_nothing_that_writes_succeeds_and_reads_go_on() {
     ];
     let want = [Status::Error, Status::Okay, Status::Error, Status::Error];
     assert_eq!(bench.carry_out(&requests), want);
-    assert!(bench.session.failed_flush());
+    assert!(bench.session.past().failed_flush);
     assert_eq!(bench.session.counters().errors[Fault::FailedFlush.index()], 4);
 }
 
