@@ -7,12 +7,14 @@
 
 mod crew;
 mod ledger;
+pub mod oracle;
 mod pages;
 mod plain;
 mod platter;
 mod raw_back;
 mod raw_front;
 mod toolstack;
+pub mod torture;
 mod world;
 
 pub use crew::SimCrew;

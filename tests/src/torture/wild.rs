@@ -1,0 +1,219 @@
+//! Requests as a front may write them: three in four nearly lawful, so that what comes behind the
+//! first check is reached, and anything at all besides.
+
+use sim::Random;
+
+use crate::oracle::Terms;
+
+/// Words of the larger slot.
+pub const SLOT_WORDS: usize = 28;
+/// A slot as it is before anybody has looked at it.
+pub type Slot = [u32; SLOT_WORDS];
+
+/// What was done to a lawful request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mutation {
+    /// Nothing.
+    None,
+    /// Any operation.
+    Operation,
+    /// Any number of segments.
+    Count,
+    /// Any ends of one segment.
+    Ends,
+    /// Any first sector.
+    Sector,
+    /// Any length of a discard.
+    Length,
+    /// A grant that is none, or not for this.
+    Reference,
+    /// One bit anywhere.
+    Bit,
+    /// Every word is random.
+    Rubbish,
+}
+
+impl Mutation {
+    /// All of them, with their names for reports.
+    pub const ALL: [(Self, &'static str); 9] = [
+        (Self::None, "none"),
+        (Self::Operation, "operation"),
+        (Self::Count, "segment count"),
+        (Self::Ends, "segment ends"),
+        (Self::Sector, "sector"),
+        (Self::Length, "discard length"),
+        (Self::Reference, "grant"),
+        (Self::Bit, "one bit"),
+        (Self::Rubbish, "all words"),
+    ];
+
+    fn draw(random: &mut Random) -> Self {
+        match random.below(16) {
+            0 | 1 => Self::Operation,
+            2 | 3 => Self::Count,
+            4 | 5 => Self::Ends,
+            6 | 7 => Self::Sector,
+            8 => Self::Length,
+            9 | 10 => Self::Reference,
+            11..=13 => Self::Bit,
+            _ => Self::Rubbish,
+        }
+    }
+}
+
+/// Numbers at which something changes, for sectors and lengths.
+pub const EDGES: [u64; 24] = [
+    0,
+    1,
+    7,
+    8,
+    9,
+    11,
+    87,
+    88,
+    89,
+    1023,
+    1 << 16,
+    u32::MAX as u64 - 8,
+    u32::MAX as u64,
+    1 << 32,
+    1 << 53,
+    (1 << 54) - 1,
+    1 << 54,
+    (1 << 54) + 1,
+    (1 << 63) - 1,
+    1 << 63,
+    u64::MAX - 88,
+    u64::MAX - 8,
+    u64::MAX - 7,
+    u64::MAX,
+];
+
+/// Writes requests for a disk.
+pub struct Wild<'a> {
+    /// What the back has published.
+    pub terms: &'a Terms,
+    /// The first of the front's usable grants, and how many there are.
+    pub grants: (u32, u32),
+    /// A lawful request has at most this many segments.
+    pub segments_max: usize,
+}
+
+impl Wild<'_> {
+    /// Fills a slot and tells what is wrong with it.
+    pub fn fill(&self, random: &mut Random, slot: &mut Slot) -> Mutation {
+        let mutation = if random.below(2) == 0 { Mutation::None } else { Mutation::draw(random) };
+        if mutation == Mutation::Rubbish {
+            for pair in slot.chunks_exact_mut(2) {
+                [pair[0], pair[1]] = halves(random.next());
+            }
+            return mutation;
+        }
+        self.lawful(random, slot);
+        self.mutate(random, slot, mutation);
+        mutation
+    }
+
+    /// Where the id, the sector, and what follows are, in words.
+    const fn places(&self) -> (usize, usize, usize) {
+        if self.terms.wide { (2, 4, 6) } else { (1, 3, 5) }
+    }
+
+    /// A request that lies on the disk and uses good grants.
+    fn lawful(&self, random: &mut Random, slot: &mut Slot) {
+        let (id_at, sector_at, rest_at) = self.places();
+        let unit = self.terms.unit;
+        let operation = [0, 0, 0, 1, 1, 1, 3, 5][random.below(8)];
+        let mut sectors = 0;
+        let mut count = 0;
+        if operation == 5 {
+            sectors = unit * (1 + random.below(8) as u64);
+            [slot[rest_at], slot[rest_at + 1]] = halves(sectors);
+        } else if operation != 3 || random.below(4) == 0 {
+            count = 1 + random.below(self.segments_max);
+        }
+        for at in 0..count {
+            let (first, last) = ends(random, unit);
+            sectors += u64::from(last - first) + 1;
+            let nth = random.below(self.grants.1 as usize);
+            slot[rest_at + at * 2] = self.grants.0 + u32::try_from(nth).unwrap_or(0);
+            slot[rest_at + at * 2 + 1] = u32::from_le_bytes([first, last, 0, 0]);
+        }
+        let room = (self.terms.sectors.saturating_sub(sectors) / unit).min(1 << 40);
+        let place = random.below(usize::try_from(room).unwrap_or(0) + 1) as u64 * unit;
+        let count = u8::try_from(count).unwrap_or(0);
+        slot[0] = u32::from_le_bytes([operation, count, 0, 0]);
+        [slot[id_at], slot[id_at + 1]] = halves(random.next());
+        [slot[sector_at], slot[sector_at + 1]] = halves(place);
+    }
+
+    fn mutate(&self, random: &mut Random, slot: &mut Slot, mutation: Mutation) {
+        let (_, sector_at, rest_at) = self.places();
+        let [operation, count, low, high] = slot[0].to_le_bytes();
+        match mutation {
+            Mutation::None | Mutation::Rubbish => {}
+            Mutation::Operation => {
+                slot[0] = u32::from_le_bytes([byte(random), count, low, high]);
+            }
+            Mutation::Count => {
+                let count = if random.below(2) == 0 { byte(random) } else { byte(random) % 14 };
+                slot[0] = u32::from_le_bytes([operation, count, low, high]);
+            }
+            Mutation::Ends => {
+                let at = rest_at + 1 + random.below(usize::from(count).max(1)) * 2;
+                let edge = |random: &mut Random| match random.below(2) {
+                    0 => [0, 6, 7, 8, 9, 255][random.below(6)],
+                    _ => byte(random),
+                };
+                let [_, _, third, fourth] = slot[at].to_le_bytes();
+                slot[at] = u32::from_le_bytes([edge(random), edge(random), third, fourth]);
+            }
+            Mutation::Sector => {
+                [slot[sector_at], slot[sector_at + 1]] = halves(self.number(random));
+            }
+            Mutation::Length => {
+                slot[0] = u32::from_le_bytes([5, count, low, high]);
+                [slot[rest_at], slot[rest_at + 1]] = halves(self.number(random));
+            }
+            Mutation::Reference => {
+                let at = rest_at + random.below(usize::from(count).max(1)) * 2;
+                slot[at] = if random.below(2) == 0 {
+                    random.word()
+                } else {
+                    self.grants.0 + self.grants.1
+                };
+            }
+            Mutation::Bit => slot[random.below(SLOT_WORDS)] ^= 1 << random.below(32),
+        }
+    }
+
+    /// Any number, most of them near an edge of something.
+    fn number(&self, random: &mut Random) -> u64 {
+        let near = random.below(12) as u64;
+        match random.below(4) {
+            0 => EDGES[random.below(EDGES.len())],
+            1 => random.next(),
+            2 => self.terms.sectors.wrapping_sub(near),
+            _ => self.terms.sectors.wrapping_add(near).wrapping_sub(90),
+        }
+    }
+}
+
+/// First and last sector of a lawful segment.
+fn ends(random: &mut Random, unit: u64) -> (u8, u8) {
+    let (unit, units) = (u8::try_from(unit).unwrap_or(8), usize::try_from(8 / unit).unwrap_or(1));
+    let first = random.below(units);
+    let last = first + random.below(units - first);
+    let sector = |at: usize| u8::try_from(at).unwrap_or(0) * unit;
+    (sector(first), sector(last) + unit - 1)
+}
+
+fn byte(random: &mut Random) -> u8 {
+    random.next().to_le_bytes()[7]
+}
+
+/// A 64-bit number as two words, low one first.
+pub const fn halves(value: u64) -> [u32; 2] {
+    let [a, b, c, d, e, f, g, h] = value.to_le_bytes();
+    [u32::from_le_bytes([a, b, c, d]), u32::from_le_bytes([e, f, g, h])]
+}
