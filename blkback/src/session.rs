@@ -46,6 +46,13 @@ pub enum Turn {
 #[derive(Debug)]
 pub struct RingPages<P>(pub Vec<P>);
 
+impl<P> RingPages<P> {
+    /// These, in this order.
+    pub const fn new(pages: Vec<P>) -> Self {
+        Self(pages)
+    }
+}
+
 impl<P: Deref<Target = Page>> Memory for RingPages<P> {
     fn words(&self) -> usize {
         self.0.len() * PAGE_WORDS

@@ -1,8 +1,9 @@
-//! From the first instruction to the first command.
+//! From the first instruction to a kernel that is up, and what the images do then.
 //!
 //! The order is forced: the console first, so that whatever goes wrong can be told; then memory,
 //! on which everything else stands; then time and events; then what needs them.
 
+use alloc::vec::Vec;
 use core::cell::RefCell;
 use core::sync::atomic::{AtomicU8, AtomicU64};
 
@@ -18,10 +19,10 @@ use crate::kernel::{Kernel, Status, farewell};
 use crate::programs::Disks;
 use crate::store::GuestStore;
 use crate::timeline::Timeline;
-use crate::{commands, crash, memory, println, tunables};
+use crate::{blktest, commands, crash, memory, println, tunables};
 
-/// Brings the kernel up and runs the commands.
-pub(crate) fn boot(start: Start) -> ! {
+/// Brings the kernel up and hands it to `main`.
+pub(crate) fn boot(start: Start, main: fn(&Kernel) -> !) -> ! {
     console::open_output(&start.console());
     crash::report_to(start.console());
     let timeline = Timeline::new(start.entry_tsc);
@@ -43,6 +44,7 @@ pub(crate) fn boot(start: Start) -> ! {
     let status = AtomicU8::new(Status::OKAY.0);
     let disks = RefCell::new(Disks::new());
     let kernel = Kernel {
+        initial_domain: start.is_initial_domain(),
         command_line,
         keyboard,
         events,
@@ -58,12 +60,27 @@ pub(crate) fn boot(start: Start) -> ! {
     };
     kernel.mark("ready");
     println!("pvblk {}: {}", env!("CARGO_PKG_VERSION"), kernel.memory());
+    main(&kernel)
+}
+
+/// What `pvblk` does: it uses its disks and runs commands.
+pub fn shell(kernel: &Kernel) -> ! {
     warn_of_unknown_words(&kernel.command_line);
-    memory::heed_command_line(&kernel);
+    memory::heed_command_line(kernel);
     kernel.connect_disks();
-    tunables::heed_command_line(&kernel);
+    tunables::heed_command_line(kernel);
     kernel.mount_root();
-    commands::run(&kernel, start.is_initial_domain())
+    commands::run(kernel)
+}
+
+/// What `blktest` does: it tests the back of one disk, `disk=` or the first, with the tests that
+/// `tests=` names.
+pub fn test_back(kernel: &Kernel) -> ! {
+    let line = kernel.command_line();
+    let words: Vec<&str> = line.value("tests").into_iter().flat_map(|it| it.split(',')).collect();
+    let verdict = blktest::run(kernel, line.value("disk"), &words);
+    kernel.note(Status(verdict.status()));
+    kernel.shutdown(ending(kernel.initial_domain))
 }
 
 /// Tells the words of the command line that nothing heeds: one may be a slip of the pen.

@@ -198,7 +198,8 @@ const fn columns(text: &str, least: usize) -> usize {
 
 /// Runs what the kernel command line says and ends the guest, so that a script never waits for
 /// somebody to type; without `run=`, or with the word `shell`, runs what is typed.
-pub(crate) fn run(kernel: &Kernel, initial_domain: bool) -> ! {
+pub(crate) fn run(kernel: &Kernel) -> ! {
+    let initial_domain = kernel.initial_domain;
     let list = kernel.command_line().value("run");
     kernel.mark("shell");
     if initial_domain && list.is_none() {

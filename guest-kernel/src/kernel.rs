@@ -76,6 +76,8 @@ pub(crate) fn now() -> Option<Instant> {
 /// The machine as a program sees it. There is one, made by the boot code.
 #[derive(Debug)]
 pub struct Kernel {
+    /// Whether Xen started it itself, without a tool stack.
+    pub(crate) initial_domain: bool,
     pub(crate) command_line: CommandLine,
     pub(crate) keyboard: Keyboard,
     pub(crate) events: Channels,

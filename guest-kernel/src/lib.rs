@@ -17,6 +17,7 @@
 
 extern crate alloc;
 
+pub mod blktest;
 pub mod command_line;
 pub mod cpu;
 pub mod dump;
@@ -37,7 +38,7 @@ pub mod volumes;
 #[cfg(target_os = "none")]
 mod arch;
 #[cfg(target_os = "none")]
-mod boot;
+pub mod boot;
 #[cfg(target_os = "none")]
 pub mod commands;
 #[cfg(target_os = "none")]

@@ -1,8 +1,8 @@
-//! The kernel image. Everything is in the library; this gives the linker something to link.
+//! The image of a guest: it uses its disks and runs commands. Everything is in the library.
 #![cfg_attr(target_os = "none", no_std, no_main)]
 
 #[cfg(target_os = "none")]
-use guest_kernel as _;
+guest_kernel::kernel_main!(guest_kernel::boot::shell);
 
 #[cfg(not(target_os = "none"))]
 fn main() {

@@ -15,6 +15,7 @@ mod files;
 mod guests;
 mod isolation;
 mod linux;
+mod manners;
 mod modules;
 mod neighbours;
 mod partitions;
@@ -45,6 +46,7 @@ fn stories(counted: bool) -> Vec<(Story, bool)> {
         bad_input::STORIES,
         linux::STORIES,
         guests::STORIES,
+        manners::STORIES,
         elevators::STORIES,
         words::STORIES,
         files::STORIES,

@@ -20,6 +20,9 @@ pub(crate) const GUEST_TIMEOUT: Duration = Duration::from_secs(240);
 /// Our backend in Dom0.
 pub(crate) const BLKBACK: &str = "/lab/blkback";
 
+/// A back without manners in Dom0.
+pub(crate) const SPITE: &str = "/lab/spite";
+
 /// Where the programs for inside the guest are in Dom0.
 pub(crate) const PROGRAMS: &str = "/lab/programs";
 
@@ -74,7 +77,12 @@ impl Scene {
         let folder = std::env::temp_dir().join(format!("pvblk-xen-{}", std::process::id()));
         std::fs::create_dir_all(&folder).context(|| format!("making {}", folder.display()))?;
         let disks = make_disks(&folder)?;
-        let mut files = vec![(kernel, "/lab/pvblk".into()), (blkback, BLKBACK.into())];
+        let mut files = vec![
+            (kernel, "/lab/pvblk".into()),
+            (build::blktest(host)?, "/lab/blktest".into()),
+            (blkback, BLKBACK.into()),
+            (build::spite(host)?, SPITE.into()),
+        ];
         for name in build::GUEST_PROGRAMS {
             files.push((programs.join(name), format!("{PROGRAMS}/{name}")));
         }

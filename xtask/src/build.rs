@@ -24,13 +24,27 @@ pub fn blkback(host: Host) -> Result<PathBuf> {
     dom0_program(host, &["-p", "blkback", "--bin", "blkback"]).map(|folder| folder.join("blkback"))
 }
 
+/// Builds the back without manners that tests fronts; gives its path.
+pub fn spite(host: Host) -> Result<PathBuf> {
+    dom0_program(host, &["-p", "blkback", "--bin", "spite"]).map(|folder| folder.join("spite"))
+}
+
 /// Builds the guest kernel; gives its path.
 pub fn guest_kernel(host: Host) -> Result<PathBuf> {
+    image(host, "pvblk")
+}
+
+/// Builds the kernel that tests the back of its disk; gives its path.
+pub fn blktest(host: Host) -> Result<PathBuf> {
+    image(host, "blktest")
+}
+
+fn image(host: Host, name: &str) -> Result<PathBuf> {
     let mut cargo = host::cargo();
-    cargo.args(["build", "--release", "-p", "guest-kernel", "--target", KERNEL_TARGET]);
-    cargo.arg("--target-dir").arg(host::target());
+    cargo.args(["build", "--release", "-p", "guest-kernel", "--bin", name]);
+    cargo.args(["--target", KERNEL_TARGET, "--target-dir"]).arg(host::target());
     host.run(&mut cargo)?;
-    Ok(host::target().join(KERNEL_TARGET).join("release/pvblk"))
+    Ok(host::target().join(KERNEL_TARGET).join("release").join(name))
 }
 
 /// The names of the kernel modules, folders of `modules/`.

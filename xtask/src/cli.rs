@@ -102,6 +102,7 @@ impl BuildTask {
         let host = self.common.host();
         setup::ensure(host)?;
         println!("{}", build::guest_kernel(host)?.display());
+        println!("{}", build::blktest(host)?.display());
         for name in build::MODULES {
             println!("{}", build::module(host, name)?.display());
         }

@@ -67,6 +67,11 @@ impl Guest {
         }
     }
 
+    /// The same kernel as a test of the back of its first disk, which it overwrites.
+    pub fn blktest(name: &str, command_line: &str) -> Self {
+        Self { kernel: Some(format!("{DOM0_FOLDER}/blktest")), ..Self::pvblk(name, command_line) }
+    }
+
     /// A guest whose own first disk says what it boots, by its `/boot/grub/menu.lst`. The lab must
     /// bring pygrub ([`crate::lab::LabConfig::pygrub`]).
     pub fn from_its_disk(name: &str) -> Self {

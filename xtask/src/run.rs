@@ -24,6 +24,8 @@ pub enum Kernel {
     Pvblk,
     /// Linux, with a small root of its own.
     Linux,
+    /// Ours as a test of the backend; it overwrites its first disk.
+    Blktest,
 }
 
 /// One guest, as asked for on the command line.
@@ -154,6 +156,7 @@ fn guest(run: &Run, disks: &[DiskSpec], names: &[String]) -> Result<Guest> {
         _ if run.pygrub => Guest::from_its_disk(&run.name),
         Kernel::Pvblk => Guest::pvblk(&run.name, &guest::command_line(&run.words)),
         Kernel::Linux => Guest::linux(&run.name),
+        Kernel::Blktest => Guest::blktest(&run.name, &guest::command_line(&run.words)),
     };
     guest.memory_mib = run.memory_mib.unwrap_or(guest.memory_mib);
     for (place, (disk, name)) in disks.iter().zip(names).enumerate() {
@@ -169,6 +172,9 @@ fn programs(run: &Run, host: Host) -> Result<Vec<(PathBuf, String)>> {
     if ours || !run.beside.commands.is_empty() {
         files.push((build::guest_kernel(host)?, format!("{DOM0_FOLDER}/pvblk")));
     }
+    if run.kernel == Kernel::Blktest {
+        files.push((build::blktest(host)?, format!("{DOM0_FOLDER}/blktest")));
+    }
     if run.backend == Backend::Pvblk {
         files.push((build::blkback(host)?, format!("{DOM0_FOLDER}/blkback")));
     }
@@ -177,7 +183,7 @@ fn programs(run: &Run, host: Host) -> Result<Vec<(PathBuf, String)>> {
 
 fn plan(run: &Run) -> Result<Plan> {
     check_name(&run.name)?;
-    if run.pygrub && (run.kernel == Kernel::Linux || run.backend == Backend::Qdisk) {
+    if run.pygrub && (run.kernel != Kernel::Pvblk || run.backend == Backend::Qdisk) {
         let why = "--pygrub boots our kernel, from a disk of backend pvblk or blkback";
         return Err(LabError::Usage(why.into()));
     }

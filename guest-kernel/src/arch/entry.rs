@@ -8,6 +8,7 @@ use core::arch::global_asm;
 use xen::abi::{ElfNote, Hypercall, StartInfo};
 
 use super::start::Start;
+use crate::kernel::Kernel;
 
 // The notes. LOADER must be "generic" for a guest that does not call itself linux.
 global_asm!(
@@ -91,5 +92,24 @@ extern "C" fn enter(info: *const StartInfo, entry_tsc: u64) -> ! {
     // SAFETY: Xen's entry contract: `rsi` held the address of the start info page, which is
     // mapped and not written while the guest runs.
     let start = unsafe { Start::copy(info, entry_tsc) };
-    crate::boot::boot(start)
+    // SAFETY: every image has this function, by `kernel_main!`.
+    crate::boot::boot(start, |kernel| unsafe { kernel_main(kernel) })
+}
+
+unsafe extern "Rust" {
+    fn kernel_main(kernel: &Kernel) -> !;
+}
+
+/// Names what an image does once its kernel is up: `fn(&Kernel) -> !`.
+#[macro_export]
+macro_rules! kernel_main {
+    ($main:path) => {
+        const _: () = {
+            #[allow(unsafe_code, reason = "the entry finds the image's function by this name")]
+            #[unsafe(no_mangle)]
+            extern "Rust" fn kernel_main(kernel: &$crate::kernel::Kernel) -> ! {
+                $main(kernel)
+            }
+        };
+    };
 }

@@ -1,0 +1,107 @@
+//! Ends without manners on a real Xen: our back tester against every back there is, and a back that
+//! plays tricks against our front and Linux's.
+
+use xtask::error::Result;
+use xtask::guest::{Backend, Guest};
+use xtask::lab::Job;
+
+use crate::scene::{GUEST_TIMEOUT, LINUX, SPITE, Scene, Story, TREE, ensure};
+
+pub(crate) const STORIES: &[Story] = &[
+    ("the_back_tester_succeeds_on_our_back", ours),
+    ("the_back_tester_ends_on_the_kernels_back", kernels),
+    ("the_back_tester_ends_on_qemus_back", qemus),
+    ("a_guest_survives_every_trick_of_a_back_and_its_honest_disk_goes_on", tricks),
+];
+
+/// Runs the back tester; gives its console.
+fn tested(
+    scene: &Scene,
+    backend: Backend,
+    disk: &str,
+    read_only: bool,
+    line: &str,
+) -> Result<String> {
+    let guest = Guest::blktest("tester", line).disk(backend, disk, "xvda", read_only);
+    scene.lab.create(&guest)?;
+    let status = scene.lab.wait_status("tester", GUEST_TIMEOUT, |_| {});
+    let console = scene.lab.guest_log("tester").replace('\r', "");
+    scene.lab.destroy("tester")?;
+    status?;
+    let results = console.lines().filter(|line| {
+        ["SUCCESS ", "SKIP ", "ERROR ", "FAILURE "].iter().any(|word| line.starts_with(word))
+            || line.starts_with("Test result: ")
+    });
+    results.filter(|line| !line.starts_with("SUCCESS")).for_each(|line| println!("    {line}"));
+    ensure(console.contains("\nTest result: "), || format!("it did not end:\n{console}"))?;
+    Ok(console)
+}
+
+fn ours(scene: &Scene) -> Result<()> {
+    for (disk, read_only, words) in
+        [(LINUX[0], false, ""), (TREE, true, "tests=read_only,past,counts")]
+    {
+        let console = tested(scene, Backend::Pvblk, disk, read_only, words)?;
+        ensure(console.contains("\nTest result: SUCCESS"), || console.clone())?;
+    }
+    Ok(())
+}
+
+fn kernels(scene: &Scene) -> Result<()> {
+    tested(scene, Backend::Blkback, LINUX[0], false, "").map(drop)
+}
+
+fn qemus(scene: &Scene) -> Result<()> {
+    tested(scene, Backend::Qdisk, LINUX[0], false, "").map(drop)
+}
+
+/// Each trick, and what the guest must say of it.
+const TRICKS: [(&str, &str); 12] = [
+    ("unknown-id", "xvdb: "),
+    ("twice", "xvdc: "),
+    ("wrong-operation", "xvdd: "),
+    ("wrong-status", "xvde: a read was answered with"),
+    ("overflow", "xvdf: "),
+    ("backwards", "xvdg: "),
+    ("storm", "IOPS"),
+    ("garbage", "xvdi: "),
+    ("keep", "xvdj: "),
+    ("states", ""),
+    ("resize", ""),
+    ("geometry", "xvdm: "),
+];
+
+fn tricks(scene: &Scene) -> Result<()> {
+    let letters = 'b'..='m';
+    let mut run = "pattern write xvda --seed=3; ".to_owned();
+    run.extend(
+        letters
+            .clone()
+            .map(|letter| format!("bench xvd{letter} --rw=randread --iodepth=4 --number_ios=64; ")),
+    );
+    run.push_str("disks; pattern verify xvda --seed=3; echo survived; selfcheck");
+    let guest = Guest { memory_mib: 64, ..Guest::pvblk("patient", &format!("run=\"{run}\"")) };
+    scene.lab.create_paused(&guest.disk(Backend::Pvblk, LINUX[1], "xvda", false))?;
+    let start = |(letter, (trick, _)): (char, (&str, &str))| -> Result<Job> {
+        let command = format!("exec {SPITE} patient xvd{letter} --trick={trick} --timeout=20");
+        scene.lab.start_daemon(&command, "waiting")
+    };
+    let jobs: Vec<Job> = letters.clone().zip(TRICKS).map(start).collect::<Result<_>>()?;
+    scene.lab.unpause("patient")?;
+    let status = scene.lab.wait_status("patient", GUEST_TIMEOUT, |_| {});
+    let console = scene.lab.guest_log("patient").replace('\r', "");
+    for (job, (trick, _)) in jobs.into_iter().zip(TRICKS) {
+        let (_, said) = scene.lab.finish(job, GUEST_TIMEOUT)?;
+        println!(
+            "    {trick}: {}",
+            String::from_utf8_lossy(&said).lines().last().unwrap_or_default()
+        );
+    }
+    scene.lab.destroy("patient")?;
+    ensure(status.is_ok_and(|status| status != 4), || format!("the guest crashed:\n{console}"))?;
+    ensure(console.contains("\nsurvived"), || console.clone())?;
+    for (trick, words) in TRICKS {
+        ensure(console.contains(words), || format!("{trick}: no {words:?}:\n{console}"))?;
+    }
+    ensure(!console.contains(" FAILED"), || console.clone())
+}
