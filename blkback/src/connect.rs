@@ -127,6 +127,10 @@ fn wait_for_front(stage: Stage, front: XenbusState) -> Step {
         Stage::Absent => Step::Open,
         // Some fronts write 4 without having passed 3.
         Stage::Ready if is_up(front) => Step::Connect,
+        // It had come, and went before we looked: it waits for our goodbye.
+        Stage::Ready if matches!(front, XenbusState::Closing | XenbusState::Closed) => {
+            Step::Say(XenbusState::Closing)
+        }
         Stage::Serving => Step::Announce,
         Stage::Failed => Step::Refuse(XenbusState::Closed),
         Stage::Ready | Stage::Opening | Stage::Connecting | Stage::Stopping => Step::Wait,

@@ -1,11 +1,13 @@
 //! Ends without manners on a real Xen: our back tester against every back there is, and a back that
 //! plays tricks against our front and Linux's.
 
+use std::time::Duration;
+
 use xtask::error::Result;
 use xtask::guest::{Backend, Guest};
 use xtask::lab::Job;
 
-use crate::scene::{GUEST_TIMEOUT, LINUX, SPITE, Scene, Story, TREE, ensure};
+use crate::scene::{LINUX, SPITE, Scene, Story, TREE, ensure};
 
 pub(crate) const STORIES: &[Story] = &[
     ("the_back_tester_succeeds_on_our_back", ours),
@@ -13,6 +15,9 @@ pub(crate) const STORIES: &[Story] = &[
     ("the_back_tester_ends_on_qemus_back", qemus),
     ("a_guest_survives_every_trick_of_a_back_and_its_honest_disk_goes_on", tricks),
 ];
+
+/// A test waits for what must not happen, and some backs do; all of them together take long.
+const TIMEOUT: Duration = Duration::from_secs(900);
 
 /// Runs the back tester; gives its console.
 fn tested(
@@ -24,7 +29,7 @@ fn tested(
 ) -> Result<String> {
     let guest = Guest::blktest("tester", line).disk(backend, disk, "xvda", read_only);
     scene.lab.create(&guest)?;
-    let status = scene.lab.wait_status("tester", GUEST_TIMEOUT, |_| {});
+    let status = scene.lab.wait_status("tester", TIMEOUT, |_| {});
     let console = scene.lab.guest_log("tester").replace('\r', "");
     scene.lab.destroy("tester")?;
     status?;
@@ -88,10 +93,10 @@ fn tricks(scene: &Scene) -> Result<()> {
     };
     let jobs: Vec<Job> = letters.clone().zip(TRICKS).map(start).collect::<Result<_>>()?;
     scene.lab.unpause("patient")?;
-    let status = scene.lab.wait_status("patient", GUEST_TIMEOUT, |_| {});
+    let status = scene.lab.wait_status("patient", TIMEOUT, |_| {});
     let console = scene.lab.guest_log("patient").replace('\r', "");
     for (job, (trick, _)) in jobs.into_iter().zip(TRICKS) {
-        let (_, said) = scene.lab.finish(job, GUEST_TIMEOUT)?;
+        let (_, said) = scene.lab.finish(job, TIMEOUT)?;
         println!(
             "    {trick}: {}",
             String::from_utf8_lossy(&said).lines().last().unwrap_or_default()

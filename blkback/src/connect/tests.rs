@@ -133,7 +133,8 @@ fn the_way_down_begun_by_the_front_and_up_again() {
         (view(S::Closing, S::Closing, Stage::Ready), Step::Say(S::Closed)),
         (view(S::Closed, S::Closed, Stage::Ready), Step::Wait),
         (view(S::Closed, S::Initialising, Stage::Ready), Step::Invite),
-        (view(S::InitWait, S::Closed, Stage::Ready), Step::Wait),
+        (view(S::InitWait, S::Closed, Stage::Ready), Step::Say(S::Closing)),
+        (view(S::InitWait, S::Closing, Stage::Ready), Step::Say(S::Closing)),
     ];
     table.into_iter().for_each(|(view, step)| assert_eq!(next(&view), step, "{view:?}"));
 }

@@ -148,7 +148,9 @@ pub(super) fn operations<M: Machine>(machine: &M, place: &Place) -> Outcome {
     let page = wire.page()?;
     for operation in 0..=u8::MAX {
         let ask = Ask::new(operation, u64::from(operation), 8).whole(page);
-        let answer = wire.ask(&[ask])?[0];
+        let unanswered =
+            |it: Trouble| Trouble::failure(format!("operation {operation}: {}", it.seen));
+        let answer = wire.ask(&[ask]).map_err(unanswered)?[0];
         // The answer to an indirect request may name the inner operation, here 1.
         let named = answer.operation == operation || (operation, answer.operation) == (INDIRECT, 1);
         if !named {
