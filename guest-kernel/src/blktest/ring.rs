@@ -82,7 +82,7 @@ pub(super) fn changing<M: Machine>(machine: &M, place: &Place) -> Outcome {
         wire.put(&Ask::read(id, 0).whole(page).words());
         wire.publish();
         // The count, the sector and the segment become anything while the back looks at them.
-        while wire.peek(RSP_PROD) != wire.producer() && numbers.next() % 4096 != 0 {
+        while wire.peek(RSP_PROD) != wire.producer() && !numbers.next().is_multiple_of(4096) {
             let at = [0, 4, 5, 6, 7][usize::try_from(numbers.next() % 5).unwrap_or(0)];
             let old = wire.peek(slot + at);
             wire.poke(slot + at, if at == 0 { old ^ 0xff00 } else { numbers.word() });
@@ -147,7 +147,7 @@ pub(super) fn storm<M: Machine>(machine: &M, place: &Place) -> Outcome {
     let page = wire.page()?;
     for at in 0..EVENTS {
         wire.notify();
-        if at % 2000 == 0 {
+        if at.is_multiple_of(2000) {
             wire.expect_done(&Ask::read(u64::from(at), 0).whole(page))?;
         }
     }

@@ -99,14 +99,23 @@ impl<'a, M: Machine> Wire<'a, M> {
         Ok(wire)
     }
 
-    /// Says 1 and waits for a back that waits for a front.
+    /// Says 1 and waits for a back that waits for a front. A back that looks at states only when
+    /// they change may have missed one: it is told anew that the last front is gone.
     pub(super) fn await_back(&self) -> Outcome {
-        self.place.say(self.machine, XenbusState::Initialising)?;
-        if self.place.comes_to(self.machine, &[XenbusState::InitWait], PATIENCE) {
-            return Ok(());
+        let until = self.machine.now().after(PATIENCE);
+        loop {
+            self.place.say(self.machine, XenbusState::Initialising)?;
+            if self.place.comes_to(self.machine, &[XenbusState::InitWait], PATIENCE / 6) {
+                return Ok(());
+            }
+            if self.machine.now() >= until {
+                let state = self.place.state(self.machine);
+                let what = format!("the back does not wait for a front: {state}");
+                return Err(Trouble::failure(what));
+            }
+            self.place.say(self.machine, XenbusState::Closed)?;
+            self.place.comes_to(self.machine, &[XenbusState::Closed], PATIENCE / 6);
         }
-        let state = self.place.state(self.machine);
-        Err(Trouble::failure(format!("the back does not wait for a front: {state}")))
     }
 
     /// The nodes of a ring of one page, and none besides.
