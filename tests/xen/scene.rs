@@ -20,9 +20,6 @@ pub(crate) const GUEST_TIMEOUT: Duration = Duration::from_secs(240);
 /// Our backend in Dom0.
 pub(crate) const BLKBACK: &str = "/lab/blkback";
 
-/// A back without manners in Dom0.
-pub(crate) const SPITE: &str = "/lab/spite";
-
 /// Where the programs for inside the guest are in Dom0.
 pub(crate) const PROGRAMS: &str = "/lab/programs";
 
@@ -81,7 +78,6 @@ impl Scene {
             (kernel, "/lab/pvblk".into()),
             (build::blktest(host)?, "/lab/blktest".into()),
             (blkback, BLKBACK.into()),
-            (build::spite(host)?, SPITE.into()),
         ];
         for name in build::GUEST_PROGRAMS {
             files.push((programs.join(name), format!("{PROGRAMS}/{name}")));

@@ -24,11 +24,6 @@ pub fn blkback(host: Host) -> Result<PathBuf> {
     dom0_program(host, &["-p", "blkback", "--bin", "blkback"]).map(|folder| folder.join("blkback"))
 }
 
-/// Builds the back without manners that tests fronts; gives its path.
-pub fn spite(host: Host) -> Result<PathBuf> {
-    dom0_program(host, &["-p", "blkback", "--bin", "spite"]).map(|folder| folder.join("spite"))
-}
-
 /// Builds the guest kernel; gives its path.
 pub fn guest_kernel(host: Host) -> Result<PathBuf> {
     image(host, "pvblk")
