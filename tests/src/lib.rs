@@ -7,6 +7,7 @@
 
 mod crew;
 mod ledger;
+mod liar;
 pub mod oracle;
 mod pages;
 mod plain;
@@ -19,6 +20,7 @@ mod world;
 
 pub use crew::SimCrew;
 pub use ledger::Ledger;
+pub use liar::Liar;
 pub use pages::Pages;
 pub use plain::Plain;
 pub use platter::{Platter, SeededDisk};

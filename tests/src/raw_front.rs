@@ -41,6 +41,16 @@ impl RawFront {
     /// # Panics
     /// If the simulated domain runs out of something.
     pub fn connect(domain: &Domain, folder: &str, back: DomainId, abi: Abi, order: u32) -> Self {
+        let front = Self::prepare(domain, folder, back, abi, order);
+        front.set_state(XenbusState::Initialised);
+        front
+    }
+
+    /// Makes a ring and publishes it in `folder`, but says no state.
+    ///
+    /// # Panics
+    /// If the simulated domain runs out of something.
+    pub fn prepare(domain: &Domain, folder: &str, back: DomainId, abi: Abi, order: u32) -> Self {
         let pages: Vec<OwnPage> = (0..1 << order).map(|_| domain.page().expect("page")).collect();
         let grant = |page| domain.grant(page, back, Access::Write).expect("a grant");
         let references: Vec<GrantRef> = pages.iter().map(grant).collect();
@@ -48,17 +58,33 @@ impl RawFront {
         let ring = Front::new(Shared(Arc::clone(&memory)), abi.layout(order));
         let port = domain.offer(back).expect("a port");
         let (domain, folder) = (domain.clone(), folder.to_owned());
-        let offer = FrontOffer {
-            abi,
-            ring: references.iter().copied().collect(),
-            port,
-            features: Features::PERSISTENT,
-        };
         let buffers = Vec::new();
         let front = Self { domain, folder, back, abi, memory, ring, port, references, buffers };
-        offer.write(|key, value| front.write(key, &value.to_string())).expect("its own nodes");
-        front.set_state(XenbusState::Initialised);
+        front.write_offer();
         front
+    }
+
+    /// What it published, in its folder.
+    fn write_offer(&self) {
+        let offer = FrontOffer {
+            abi: self.abi,
+            ring: self.references.iter().copied().collect(),
+            port: self.port,
+            features: Features::PERSISTENT,
+        };
+        offer.write(|key, value| self.write(key, &value.to_string())).expect("its own nodes");
+    }
+
+    /// Publishes the same pages and port again, with a new ring in them and state 3, as a front
+    /// does that comes back.
+    ///
+    /// # Panics
+    /// If the folder is not its own.
+    pub fn reconnect(&mut self) {
+        let layout = self.abi.layout(self.references.len().max(1).ilog2());
+        self.ring = Front::new(Shared(Arc::clone(&self.memory)), layout);
+        self.write_offer();
+        self.set_state(XenbusState::Initialised);
     }
 
     /// Writes a node of the front's folder.
@@ -110,6 +136,16 @@ impl RawFront {
     /// Overwrites a word anywhere in the ring and raises an event.
     pub fn poke(&self, word: usize, value: u32) {
         self.memory.word(word).store(value, Ordering::Release);
+        self.domain.notify(self.port);
+    }
+
+    /// A word anywhere in the ring.
+    pub fn peek(&self, word: usize) -> u32 {
+        self.memory.word(word).load(Ordering::Acquire)
+    }
+
+    /// Raises an event for nothing.
+    pub fn notify(&self) {
         self.domain.notify(self.port);
     }
 

@@ -18,6 +18,7 @@ use xtask::pairs::{self, Pairs};
 use xtask::progress::Progress;
 use xtask::qemu::HostDisk;
 use xtask::run::{Kernel, Run};
+use xtask::torture::{self, Torture};
 use xtask::{build, run, setup, smoke, test};
 
 const EXIT_CODES: &str = "\
@@ -50,8 +51,10 @@ pub(crate) enum Task {
     Smoke(SmokeTask),
     /// Measure both fronts on both backs in one boot: I/Os per second, and ratios
     Pairs(PairsTask),
-    /// Run every gate: format, lints, docs, tests, loom, Miri, smoke, real Xen
+    /// Run every gate: format, lints, docs, tests, loom, Miri, torture, smoke, real Xen
     Test(TestTask),
+    /// Set hostile peers on both drivers, and count what was tried
+    Torture(TortureTask),
     /// Boot the lab and run a shell command in Dom0
     Dom0(Dom0Task),
 }
@@ -366,6 +369,39 @@ impl TestTask {
         }
         let tally = test::run(self.common.host(), &self.gates)?;
         Ok(u8::from(tally.failed > 0))
+    }
+}
+
+/// `cargo xtask torture`.
+#[derive(Args)]
+#[command(after_help = EXIT_CODES)]
+pub(crate) struct TortureTask {
+    #[command(flatten)]
+    common: Common,
+    /// Go on for so many hours, 100 requests for each 10 pages
+    #[arg(long, value_name = "HOURS", conflicts_with_all = ["requests", "pages"])]
+    hours: Option<f64>,
+    /// Requests to hold against the oracle [default: 100000000]
+    #[arg(long, value_name = "NUMBER")]
+    requests: Option<u64>,
+    /// Ring pages to give to a back [default: 1000000]
+    #[arg(long, value_name = "NUMBER")]
+    pages: Option<u64>,
+    /// Seed of the first round, to go on where another run ended [default: 0]
+    #[arg(long, env = "SEED", value_name = "NUMBER")]
+    seed: Option<u64>,
+    /// Leave out what is exhaustive and the same each time
+    #[arg(long)]
+    random_only: bool,
+}
+
+impl TortureTask {
+    /// Runs the task; gives 0 when everything held.
+    pub(crate) fn run(&self) -> Result<u8> {
+        let Self { hours, requests, pages, seed, random_only, .. } = *self;
+        let torture = Torture { hours, requests, pages, seed, random_only };
+        torture::run(self.common.host(), &torture)?;
+        Ok(0)
     }
 }
 

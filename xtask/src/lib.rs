@@ -59,3 +59,5 @@ pub mod smoke;
 pub mod test;
 #[cfg(feature = "host")]
 pub mod timeline;
+#[cfg(feature = "host")]
+pub mod torture;

@@ -24,6 +24,7 @@ fn main() -> ExitCode {
         Task::Smoke(task) => task.run(),
         Task::Pairs(task) => task.run(),
         Task::Test(task) => task.run(),
+        Task::Torture(task) => task.run(),
         Task::Dom0(task) => task.run(),
     };
     match result {

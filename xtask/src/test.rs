@@ -15,6 +15,7 @@ use rustix::process::{Pid, Signal, kill_process_group};
 use crate::error::{Context, LabError, Result};
 use crate::host::{self, Host};
 use crate::setup::KERNEL_TARGET;
+use crate::torture::Torture;
 use crate::{build, interrupt, lab, packages, setup, smoke};
 
 /// No gate may take longer than this.
@@ -112,6 +113,7 @@ fn gates() -> Vec<Gate> {
         command("test-kernel", &["test", "-p", "guest-kernel", "--lib"]),
         Gate { name: "loom", check: Check::Command(loom()) },
         Gate { name: "miri", check: Check::Command(miri()) },
+        Gate { name: "torture", check: Check::Command(Torture::default().command()) },
         Gate { name: "smoke", check: Check::Smoke },
         command("xen", &["test", "-p", "tests", "--test", "xen"]),
     ]
