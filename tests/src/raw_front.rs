@@ -162,6 +162,11 @@ impl RawFront {
         self.ring.take(Response::parse)
     }
 
+    /// The grants of the ring's pages.
+    pub fn references(&self) -> &[GrantRef] {
+        &self.references
+    }
+
     /// The layout it speaks.
     pub fn abi(&self) -> Abi {
         self.abi

@@ -4,23 +4,20 @@
 use blkfront::{Disk, Fault, SubmitError, Wishes};
 use blkif::{Operation, Response, Status};
 use sim::{Domain, Random};
-use tests::{Guest, Ledger, RawBack, Wanted, World};
+use tests::{Guest, Ledger, Liar, RawBack, Wanted, World};
 use xen::{DomainId, Store, Transaction};
 
 const SECTORS: usize = 1024;
 const XVDA: u32 = 51712;
 const XVDB: u32 = 51728;
 const WISHES: Wishes = Wishes { order: 0, pool_pages: 100 };
-/// The disk whose back lies; its directory is in a driver domain.
-const FRONT: &str = "/local/domain/5/device/vbd/51712";
-const BACK: &str = "/local/domain/7/backend/vbd/5/51712";
 const HONEST: Wanted<'static> = Wanted::new(5, XVDB, "/honest.img");
 
 /// A guest with an honest disk, and one whose back is ours to play.
 struct Stage {
     world: World,
     guest: Guest,
-    liar: Domain,
+    liar: Liar,
     ledger: Ledger,
 }
 
@@ -30,31 +27,16 @@ impl Stage {
         world.image(HONEST.image, SECTORS);
         let mut guest = world.guest(5);
         world.plug(&mut guest, &HONEST, WISHES);
-        let liar = world.sim.domain(DomainId(7));
-        let dom0 = &world.dom0;
-        let make = |folder: &str, owner, reader, nodes: &[(&str, &str)]| {
-            dom0.write(Transaction::NONE, folder, "").expect("domain 0 may");
-            dom0.permit(Transaction::NONE, folder, owner, reader).expect("domain 0 may");
-            for (key, value) in nodes {
-                let path = format!("{folder}/{key}");
-                dom0.write(Transaction::NONE, &path, value).expect("domain 0 may");
-            }
-        };
-        let front = [("backend", BACK), ("backend-id", "7"), ("state", "1")];
-        make(FRONT, DomainId(5), DomainId(7), &front);
-        make(BACK, DomainId(7), DomainId(5), &[("state", "1")]);
+        let liar = Liar::new(&world.sim, &world.dom0);
         guest.open(XVDA, WISHES);
         world.settle(&mut [&mut guest]);
         Self { world, guest, liar, ledger: Ledger::new(SECTORS) }
     }
 
     fn say(&mut self, nodes: &[(&str, &str)]) {
-        for (key, value) in nodes {
-            let path = format!("{BACK}/{key}");
-            self.liar.write(Transaction::NONE, &path, value).expect("its own");
-        }
+        self.liar.say(nodes);
         for _ in 0..20 {
-            while self.liar.take_event().is_some() {}
+            while self.liar.domain.take_event().is_some() {}
             self.world.turn_back();
             self.guest.turn();
         }
@@ -62,7 +44,7 @@ impl Stage {
 
     fn connect(&mut self) -> RawBack {
         self.say(&[("max-ring-page-order", "4"), ("state", "2")]);
-        let back = RawBack::connect(&self.liar, DomainId(5), FRONT);
+        let back = RawBack::connect(&self.liar.domain, DomainId(5), Liar::FRONT);
         self.say(&[("feature-persistent", "1"), ("feature-flush-cache", "1")]);
         self.say(&[("sectors", "1024"), ("sector-size", "512"), ("state", "4")]);
         assert!(self.guest.is_connected(XVDA));
@@ -296,7 +278,7 @@ fn silly_nodes_of_a_back_refuse_the_connection_with_a_reason() {
     for (key, value) in silly {
         let mut stage = Stage::new(9);
         stage.say(&[("max-ring-page-order", "4"), ("state", "2")]);
-        let back = RawBack::connect(&stage.liar, DomainId(5), FRONT);
+        let back = RawBack::connect(&stage.liar.domain, DomainId(5), Liar::FRONT);
         stage.say(&[("sectors", "1024"), (key, value), ("state", "4")]);
         assert!(!stage.guest.is_connected(XVDA), "{key}={value:?}");
         let path = "error/device/vbd/51712/error";
