@@ -29,6 +29,7 @@ impl Domain {
     pub(crate) fn alive(&self) -> Option<MutexGuard<'_, State>> {
         let mut state = self.shared.lock();
         let resident = state.resident(self.id);
+        resident.calls += 1;
         (!resident.dead && resident.life == self.life).then_some(state)
     }
 }

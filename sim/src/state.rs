@@ -58,6 +58,8 @@ pub(crate) struct Resident {
     pub(crate) dead: bool,
     /// Which program runs in the domain; handles of former ones are dead.
     pub(crate) life: u32,
+    /// How often its programs asked for something.
+    pub(crate) calls: u64,
     pub(crate) pages: usize,
     pub(crate) grants: GrantTable,
     pub(crate) ports: Ports,
@@ -153,6 +155,12 @@ impl Sim {
         resident.dead = true;
         resident.grants.bury();
         state.store.farewell();
+    }
+
+    /// How often programs in `id` have asked Xen or xenstore for something, each copy by itself: the
+    /// work that one domain can make for another is measured by it.
+    pub fn calls(&self, id: DomainId) -> u64 {
+        self.shared.lock().residents.get(&id).map_or(0, |resident| resident.calls)
     }
 
     /// Whether no event is pending and no watch event waits anywhere.
