@@ -67,6 +67,11 @@ impl Client {
         let id = self.next_id;
         let bytes = wire::message(kind, id, within, parts)?;
         self.next_id = id.wrapping_add(1);
+        match kind {
+            StoreMessage::Watch => self.events.watch(),
+            StoreMessage::Unwatch => self.events.unwatch(),
+            _ => {}
+        }
         self.requests.insert(id, Request::Waiting(kind));
         Ok((RequestId(id), bytes))
     }

@@ -7,23 +7,40 @@ use alloc::collections::VecDeque;
 
 use crate::{StoreError, WatchEvent};
 
-/// The most events that wait. Beyond that, the events of one watch are folded into one.
+/// The most events that wait, besides one for each watch. Beyond that, the events of one watch are
+/// folded into one.
 pub const EVENTS_MAX: usize = 256;
 
 /// A queue in which no two events are equal.
 #[derive(Debug, Default)]
 pub(super) struct Events {
     waiting: VecDeque<WatchEvent>,
+    /// How many watches are set: all of them may fire before anybody asks.
+    watches: usize,
 }
 
 impl Events {
+    /// A watch is about to be set.
+    pub(super) const fn watch(&mut self) {
+        self.watches = self.watches.saturating_add(1);
+    }
+
+    /// A watch is about to end.
+    pub(super) const fn unwatch(&mut self) {
+        self.watches = self.watches.saturating_sub(1);
+    }
+
+    const fn limit(&self) -> usize {
+        EVENTS_MAX.saturating_add(self.watches)
+    }
+
     /// Adds an event, unless an equal one waits. When the queue is full, it and all events with its
     /// token become one, at the nearest path above them all.
     pub(super) fn push(&mut self, event: WatchEvent) -> Result<(), StoreError> {
         if self.waiting.contains(&event) {
             return Ok(());
         }
-        let event = if self.waiting.len() < EVENTS_MAX { event } else { self.fold(event)? };
+        let event = if self.waiting.len() < self.limit() { event } else { self.fold(event)? };
         self.waiting.push_back(event);
         Ok(())
     }
@@ -42,7 +59,7 @@ impl Events {
             }
             !same
         });
-        if self.waiting.len() == EVENTS_MAX {
+        if self.waiting.len() >= self.limit() {
             let reason = "events of more watches than were ever set";
             return Err(StoreError::Connection(reason.into()));
         }

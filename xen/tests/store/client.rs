@@ -184,6 +184,21 @@ fn a_flood_of_one_watch_becomes_one_event_above_them_all() {
 }
 
 #[test]
+fn xsa_349_events_that_a_guest_makes_without_end_wait_in_bounded_memory() {
+    let mut client = Client::new();
+    for at in 0..100 * EVENTS_MAX {
+        client.feed(&event(&format!("/local/domain/5/device/vbd/{at}/state"), "5/51712")).unwrap();
+        client.feed(&event("/local/domain/6/device/vbd/51712/state", "6/51712")).unwrap();
+    }
+    let waiting: Vec<_> = std::iter::from_fn(|| client.event()).collect();
+    assert!(waiting.len() <= EVENTS_MAX, "{} events", waiting.len());
+    // And nobody's was lost: each device that something happened to is still named.
+    for token in ["5/51712", "6/51712"] {
+        assert!(waiting.iter().any(|event| event.token == token), "{token}");
+    }
+}
+
+#[test]
 fn folded_events_name_a_path_above_both() {
     for (one, other, above) in [
         ("/a", "/b", "/"),
@@ -212,6 +227,29 @@ fn events_of_more_watches_than_the_limit_end_the_connection() {
     ends(&mut client, &event("x", "one more"));
     let kept = std::iter::from_fn(|| client.event()).count();
     assert_eq!(kept, EVENTS_MAX, "what came before is still there");
+}
+
+/// Sets or ends a watch and has that answered.
+fn tell_watch(client: &mut Client, kind: StoreMessage, token: &str) {
+    let parts: [&[u8]; 4] = [b"/a", b"\0", token.as_bytes(), b"\0"];
+    let (id, bytes) = client.request(kind, Transaction::NONE, &parts).unwrap();
+    client.feed(&message(kind as u32, parse(&bytes).1, b"OK\0")).unwrap();
+    assert_eq!(client.reply(id), Ok(Some(Ok(b"OK\0".to_vec()))));
+}
+
+#[test]
+fn each_of_more_watches_than_the_limit_may_have_fired_before_anybody_asks() {
+    let mut client = Client::new();
+    let watches = 3 * EVENTS_MAX;
+    for at in 0..watches {
+        tell_watch(&mut client, StoreMessage::Watch, &at.to_string());
+        client.feed(&event("/a", &at.to_string())).unwrap();
+    }
+    assert_eq!(std::iter::from_fn(|| client.event()).count(), watches);
+    // What they are worth ends with them.
+    (0..watches).for_each(|at| tell_watch(&mut client, StoreMessage::Unwatch, &at.to_string()));
+    (0..EVENTS_MAX).for_each(|at| client.feed(&event("x", &at.to_string())).unwrap());
+    ends(&mut client, &event("x", "one more"));
 }
 
 /// SplitMix64.
