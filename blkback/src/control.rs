@@ -26,6 +26,9 @@ use nodes::{Writer, read_front};
 /// A device is looked at again at most this often in a row; then the others have their turn.
 const STEPS_MAX: usize = 16;
 
+/// After an error of xenstore the same is tried again so often; then it waits for a watch.
+const RETRIES_MAX: u32 = 8;
+
 /// The watch on all our directories.
 const BACK_TOKEN: &str = "back";
 /// The watch on domains that come and go.
@@ -52,6 +55,10 @@ pub struct Control<S, C> {
     /// Devices to be looked at.
     due: BTreeSet<DeviceId>,
     absences: Absences,
+    /// How often in a row xenstore has failed for a device.
+    retries: BTreeMap<DeviceId, u32>,
+    /// How often in a row xenstore has failed to list the devices.
+    unlisted: u32,
     leave: Leave,
     next_worker: u64,
 }
@@ -77,6 +84,8 @@ impl<S: Store, C: Crew> Control<S, C> {
             devices: BTreeMap::new(),
             due: BTreeSet::new(),
             absences: Absences::new(patience),
+            retries: BTreeMap::new(),
+            unlisted: 0,
             leave: Leave::Stay,
             next_worker: 0,
         })
@@ -91,15 +100,28 @@ impl<S: Store, C: Crew> Control<S, C> {
         self.take_in()?;
         for id in std::mem::take(&mut self.due) {
             match self.settle(id) {
-                Ok(()) => {}
+                Ok(()) => drop(self.retries.remove(&id)),
                 Err(StoreError::Connection(reason)) => return Err(StoreError::Connection(reason)),
-                Err(error) => self.complain(id, &format_args!("xenstore: {error}")),
+                Err(error) => self.put_off(id, &error),
             }
         }
         self.rejoin()?;
         // Replies bring events with them, which no poll announces any more.
         self.take_in()?;
-        Ok(!self.due.is_empty())
+        Ok(!self.due.is_empty() || self.is_unlisted())
+    }
+
+    /// Xenstore has failed for a device: it is looked at again, because no watch will say so. Of a
+    /// conflict the guest is the cause, and it was tried often enough.
+    fn put_off(&mut self, id: DeviceId, error: &StoreError) {
+        self.complain(id, &format_args!("xenstore: {error}"));
+        let retries = self.retries.entry(id).or_default();
+        if *retries < RETRIES_MAX && *error != StoreError::Conflict {
+            *retries += 1;
+            self.due.insert(id);
+        } else {
+            self.retries.remove(&id);
+        }
     }
 
     /// Begins to close all devices, or gives up on waiting for the fronts to let go.
@@ -126,6 +148,9 @@ impl<S: Store, C: Crew> Control<S, C> {
 
     /// Notes which devices watches and reports are about.
     fn take_in(&mut self) -> Result<(), StoreError> {
+        if self.is_unlisted() {
+            self.look_everywhere()?;
+        }
         while let Some(event) = self.store.event()? {
             let below = event.path.strip_prefix(&base(self.server));
             match event.token.as_str() {
@@ -148,9 +173,24 @@ impl<S: Store, C: Crew> Control<S, C> {
     }
 
     fn look_everywhere(&mut self) -> Result<(), StoreError> {
-        self.due.extend(devices(&self.store, self.server)?);
+        match devices(&self.store, self.server) {
+            Ok(found) => {
+                self.unlisted = 0;
+                self.due.extend(found);
+            }
+            Err(StoreError::Connection(reason)) => return Err(StoreError::Connection(reason)),
+            Err(error) => {
+                log::error!("xenstore: listing the devices: {error}");
+                self.unlisted = self.unlisted.saturating_add(1);
+            }
+        }
         self.due.extend(self.devices.keys());
         Ok(())
+    }
+
+    /// Whether the devices are to be listed again, because xenstore has failed to.
+    fn is_unlisted(&self) -> bool {
+        (1..=RETRIES_MAX).contains(&self.unlisted)
     }
 
     fn note(&mut self, worker: WorkerId, report: Report) {
