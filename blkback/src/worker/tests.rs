@@ -103,3 +103,38 @@ fn a_storm_of_empty_events_is_noticed_and_ends_with_the_next_request() {
     assert!(storm.is_on(5) && storm.is_on(5));
     assert!(!storm.is_on(6));
 }
+
+#[test]
+fn xsa_332_events_without_end_cost_a_small_share_of_a_processor() {
+    // An event is there whenever somebody looks, and a turn over nothing takes so long.
+    const TURN: Duration = Duration::from_micros(5);
+    let (mut storm, mut now, mut busy) = (Storm::default(), Duration::ZERO, Duration::ZERO);
+    while now < Duration::from_secs(1) {
+        busy += TURN;
+        now += TURN;
+        if storm.is_on(0) {
+            now += STORM_PAUSE;
+        }
+    }
+    assert!(busy < Duration::from_millis(10), "{busy:?} of a second");
+}
+
+#[test]
+fn xsa_374_a_worker_that_is_dismissed_in_the_middle_of_anything_frees_its_image() {
+    let folder = Scratch::new("worker-dismissed");
+    let image = folder.file("d.img", 8192);
+    for round in 0..40 {
+        let mut workers = workers();
+        workers.open(FIRST, "1/51712", image.clone(), false);
+        if round % 2 == 0 {
+            await_report(&mut workers);
+        }
+        if round % 4 < 2 {
+            workers.stop(FIRST);
+        }
+        workers.dismiss(FIRST);
+        // Waits for the thread, wherever it was.
+        drop(workers);
+        assert!(Image::open(&image, false).is_ok(), "round {round}");
+    }
+}

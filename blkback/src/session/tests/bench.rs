@@ -1,7 +1,7 @@
 //! The test bench: a front half on the same ring, guests' pages, and a disk that can be held back.
 
 use std::collections::{HashMap, HashSet};
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use blkif::{Abi, Discard, Features, Info, Operation, Segment, Segments, Status};
@@ -43,6 +43,8 @@ pub(super) struct Guest {
     pub(super) pages: Arc<Mutex<HashMap<GrantRef, Arc<Page>>>>,
     pub(super) refused: Arc<Mutex<HashSet<GrantRef>>>,
     pub(super) mapped: Arc<AtomicUsize>,
+    /// The list of mapped pages lacks its last one.
+    pub(super) short: Arc<AtomicBool>,
 }
 
 impl Guest {
@@ -73,7 +75,10 @@ impl Maps for Guest {
     fn map(&self, from: DomainId, refs: &[GrantRef], _: Access) -> Result<Vec<Mapped>, MapError> {
         assert_eq!(from, PEER);
         let pages: Option<Vec<_>> = refs.iter().map(|&it| self.granted(it)).collect();
-        let pages = pages.ok_or(MapError::Refused)?;
+        let mut pages = pages.ok_or(MapError::Refused)?;
+        if self.short.load(Ordering::Relaxed) {
+            pages.pop();
+        }
         self.mapped.fetch_add(pages.len(), Ordering::Relaxed);
         let mapped = |page| Mapped { page, _count: Arc::new(Count(self.mapped.clone())) };
         Ok(pages.into_iter().map(mapped).collect())

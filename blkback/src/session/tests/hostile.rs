@@ -188,3 +188,16 @@ fn a_fault_is_said_once_however_often_its_front_connects() {
     });
     assert_eq!((errors, lines), (100, 2), "a range past the end, and a grant that is none");
 }
+
+#[test]
+fn xsa_367_a_list_of_mapped_pages_that_is_too_short_fails_who_is_not_on_it() {
+    let mut bench = Bench::new(&Plan::default());
+    (0..6).for_each(|it| drop(bench.guest.page(it, 5)));
+    bench.guest.short.store(true, Ordering::Relaxed);
+    let requests = [write(1, 0, whole([0, 1])), write(2, 64, whole([2, 3]))];
+    assert_eq!(bench.carry_out(&requests), [Status::Okay, Status::Error]);
+    bench.guest.short.store(false, Ordering::Relaxed);
+    assert_eq!(bench.carry_out(&requests), [Status::Okay; 2]);
+    drop(bench.session);
+    assert_eq!(bench.guest.mapped(), 0);
+}

@@ -1,6 +1,7 @@
 //! What the few definitions that do something do.
 
 use core::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
+use std::vec::Vec;
 
 use super::super::*;
 use crate::{Access, DomainId, StillMapped};
@@ -20,6 +21,44 @@ fn a_grant_that_is_in_use_cannot_be_revoked() {
     }
     assert_eq!(entry.revoke(), Ok(()));
     assert_eq!(entry.flags(), GrantFlags::empty());
+}
+
+#[test]
+fn xsa_230_of_a_revoke_and_a_map_at_the_same_time_one_fails() {
+    const ROUNDS: usize = 20_000;
+    let entries: Vec<GrantEntry> = (0..ROUNDS).map(|_| GrantEntry::new()).collect();
+    entries.iter().for_each(|entry| entry.grant(DomainId(7), 9, Access::Write));
+    let at = AtomicU32::new(0);
+    // Xen's part: an entry that permits access is marked as in use, in one step.
+    let map = |entry: &GrantEntry| {
+        let header = entry.header.load(Ordering::SeqCst);
+        let marked = header | u32::from(GrantFlags::READING.bits());
+        let swap =
+            |old, new| entry.header.compare_exchange(old, new, Ordering::SeqCst, Ordering::SeqCst);
+        entry.flags().contains(GrantFlags::PERMIT_ACCESS) && swap(header, marked).is_ok()
+    };
+    let meet = |round: u32| {
+        at.fetch_add(1, Ordering::SeqCst);
+        while at.load(Ordering::SeqCst) < 2 * (round + 1) {
+            std::thread::yield_now();
+        }
+    };
+    let each = |act: &dyn Fn(&GrantEntry) -> bool| -> Vec<bool> {
+        let met = (0..).zip(&entries).map(|(round, entry)| {
+            meet(round);
+            act(entry)
+        });
+        met.collect()
+    };
+    let (mapped, revoked) = std::thread::scope(|scope| {
+        let xen = scope.spawn(|| each(&map));
+        let ours = each(&|entry| entry.revoke().is_ok());
+        (xen.join().expect("no panic"), ours)
+    });
+    for ((entry, mapped), revoked) in entries.iter().zip(mapped).zip(revoked) {
+        assert_ne!(mapped, revoked, "both or none of map and revoke");
+        assert_eq!(entry.flags().is_empty(), revoked);
+    }
 }
 
 #[test]
