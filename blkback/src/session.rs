@@ -42,6 +42,14 @@ pub enum Turn {
     Idle,
 }
 
+/// For how long requests are taken off the ring.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Taking {
+    Always,
+    OnceMore,
+    Never,
+}
+
 /// The pages of a ring, one after the other.
 #[derive(Debug)]
 pub struct RingPages<P>(pub Vec<P>);
@@ -94,7 +102,7 @@ pub struct Session<M: Maps, D, E: Events, R = RingPages<<M as Maps>::Page>> {
     /// One flush at a time: the kernel tells a failure to one of two.
     flushing: bool,
     past: Past,
-    taking: bool,
+    taking: Taking,
     batch: Vec<Request>,
     fetched: Vec<Fetched<M::Page>>,
     jobs: Vec<Job<Buffer<M::Page>>>,
@@ -122,7 +130,7 @@ impl<M: Maps, D: Disk<Buffer<M::Page>>, E: Events, R: Memory> Session<M, D, E, R
             flushes: Flushes::default(),
             flushing: false,
             past: link.past,
-            taking: true,
+            taking: Taking::Always,
             batch: Vec::new(),
             fetched: Vec::new(),
             jobs: Vec::new(),
@@ -144,7 +152,7 @@ impl<M: Maps, D: Disk<Buffer<M::Page>>, E: Events, R: Memory> Session<M, D, E, R
         self.fetch();
         self.submit();
         self.answer();
-        if !self.taking {
+        if self.taking == Taking::Never {
             return Ok(Turn::Idle);
         }
         Ok(match self.ring.rest()? {
@@ -153,9 +161,12 @@ impl<M: Maps, D: Disk<Buffer<M::Page>>, E: Events, R: Memory> Session<M, D, E, R
         })
     }
 
-    /// Takes no more requests from now on.
+    /// Takes with the next turn what is visible then, and nothing after that. A front that closes
+    /// has sent its last requests, and waits for their answers.
     pub fn stop_taking(&mut self) {
-        self.taking = false;
+        if self.taking == Taking::Always {
+            self.taking = Taking::OnceMore;
+        }
     }
 
     /// How many requests were taken and not yet answered.

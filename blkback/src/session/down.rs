@@ -10,18 +10,20 @@ use xen::{Events, Maps};
 use super::counters::Fault;
 use super::pages::Buffer;
 use super::pending::Pending;
-use super::{MERGED_EXTENTS_MAX, Session};
+use super::{MERGED_EXTENTS_MAX, Session, Taking};
 use crate::disk::{Disk, Extent, Job, Verb};
 
 impl<M: Maps, D: Disk<Buffer<M::Page>>, E: Events, R: Memory> Session<M, D, E, R> {
     /// Takes and checks every visible request.
     pub(super) fn take(&mut self) -> Result<(), Broken> {
+        match self.taking {
+            Taking::Always => {}
+            Taking::OnceMore => self.taking = Taking::Never,
+            Taking::Never => return Ok(()),
+        }
         let slots = self.agreed.abi.layout(self.agreed.order).slots();
         let before = self.counters.requests;
         for _ in 0..slots {
-            if !self.taking {
-                break;
-            }
             let abi = self.agreed.abi;
             let Some(raw) = self.ring.take(|reader| Raw::parse(reader, abi))? else { break };
             self.counters.requests += 1;

@@ -160,12 +160,24 @@ fn answers_come_as_jobs_end_and_draining_takes_nothing_new() {
     bench.send(&[read(1, 0, whole([1])), read(2, 64, whole([2]))]);
     bench.turn();
     bench.session.stop_taking();
+    bench.turn();
     bench.send(&[read(3, 128, whole([3]))]);
     bench.disk().release(1);
     assert_eq!(bench.turn(), Turn::Idle);
     assert_eq!((bench.answers(), bench.session.pending()), (vec![(2, Status::Okay)], 1));
     bench.disk().release(0);
     bench.turn();
+    assert_eq!((bench.answers(), bench.session.pending()), (vec![(1, Status::Okay)], 0));
+}
+
+#[test]
+fn requests_that_were_visible_before_the_stop_are_taken_and_answered() {
+    let mut bench = Bench::new(&Plan::default());
+    bench.guest.page(1, 9);
+    // The order to stop overtakes the event for the request.
+    bench.send(&[read(1, 0, whole([1]))]);
+    bench.session.stop_taking();
+    assert_eq!(bench.turn(), Turn::Idle);
     assert_eq!((bench.answers(), bench.session.pending()), (vec![(1, Status::Okay)], 0));
 }
 
