@@ -16,13 +16,24 @@ pub enum Phase<'a> {
     /// Nothing done (we say 1).
     Initialising,
     /// Our ring is published (we say 3).
-    Initialised(&'a FrontOffer),
+    Initialised {
+        /// What we published.
+        offer: &'a FrontOffer,
+        /// Whether our directory says 3 still. If not, the tool stack has taken it away and made a
+        /// new one, which knows nothing of our ring.
+        published: bool,
+    },
     /// In service with this geometry (we say 4).
     Connected(&'a Geometry),
     /// No new requests (we say 5).
     Closing {
         /// Whether every request has been answered, or none will be any more.
         idle: bool,
+        /// Whether there are answers that nobody has taken yet.
+        unread: bool,
+        /// Whether the back has read our offer or can still do so, and never said that it is
+        /// connected: it may have the ring without our knowing.
+        offered: bool,
     },
     /// Done (we say 6).
     Closed {
@@ -58,7 +69,7 @@ pub enum Step {
     Close,
     /// Take ring and pages back.
     Release,
-    /// The back is a new one: give up everything of the former connection and say 1.
+    /// The back is a new one, or the directory is: give up everything of the former connection and say 1.
     Restart,
     /// What the back says makes no sense: report it, take no requests and say 5.
     Refuse(Refusal),
@@ -77,17 +88,24 @@ pub fn step<S: AsRef<str>>(
             BackOffer::read_max_order(node).map(|max_order| Step::Offer { max_order })
         }
         (Phase::Initialising, Back::Closing) => Ok(Step::Close),
-        (Phase::Initialised(offer), Back::Connected) => connected(offer, &mut node),
+        (Phase::Initialised { published: false, .. }, Back::InitWait | Back::Initialising) => {
+            Ok(Step::Restart)
+        }
+        (Phase::Initialised { offer, .. }, Back::Connected) => connected(offer, &mut node),
         (Phase::Connected(known), Back::Connected) => resized(known, node),
         (Phase::Connected(_), Back::InitWait | Back::Initialising) => Ok(Step::Restart),
         (
-            Phase::Initialised(_) | Phase::Connected(_),
+            Phase::Initialised { .. } | Phase::Connected(_),
             Back::Closing | Back::Closed | Back::Unknown,
         ) => Ok(Step::Stop),
-        (Phase::Closing { idle: true }, Back::Closing) => Ok(Step::Close),
-        // Nobody is there to answer what is in flight.
+        (Phase::Closing { idle: true, .. }, Back::Closing) => Ok(Step::Close),
+        // It will say 5 when it sees ours, and then it has let go of the ring.
+        (Phase::Closing { offered: true, .. }, Back::InitWait | Back::Initialising) => {
+            Ok(Step::Wait)
+        }
+        // Nobody is there to answer what is in flight, beyond what was answered.
         (
-            Phase::Closing { .. },
+            Phase::Closing { unread: false, .. },
             Back::Closed | Back::Unknown | Back::InitWait | Back::Initialising,
         ) => Ok(Step::Close),
         (Phase::Closed { again: true, .. }, Back::InitWait) => Ok(Step::Restart),

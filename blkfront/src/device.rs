@@ -92,6 +92,8 @@ pub struct Device<G: Grants, E: Events> {
     tuned: Vec<(usize, u64)>,
     /// Whether the device was closed from our side, and not only because the back went away.
     ended: bool,
+    /// A state that we are in and that could not be written yet.
+    unsaid: Option<XenbusState>,
 }
 
 impl<G: Grants, E: Events + Clone> Device<G, E> {
@@ -112,7 +114,7 @@ impl<G: Grants, E: Events + Clone> Device<G, E> {
         let back_path = node("backend")?.ok_or(DeviceError::Directory("backend"))?;
         let back = node("backend-id")?.and_then(|it| it.parse().ok());
         let back = back.map(DomainId).ok_or(DeviceError::Directory("backend-id"))?;
-        let device = Self {
+        let mut device = Self {
             path: path.to_string(),
             back_path,
             name,
@@ -123,6 +125,7 @@ impl<G: Grants, E: Events + Clone> Device<G, E> {
             choice: Choice::noop(),
             tuned: Vec::new(),
             ended: false,
+            unsaid: None,
         };
         device.say(store, XenbusState::Initialising)?;
         Ok(device)
@@ -182,6 +185,11 @@ impl<G: Grants, E: Events + Clone> Device<G, E> {
         matches!(self.stage, Stage::Serving(_))
     }
 
+    /// Whether it closes: then a [`turn`](Self::turn) is due after completions were polled too.
+    pub const fn is_closing(&self) -> bool {
+        matches!(self.stage, Stage::Closing(_))
+    }
+
     /// Whether nothing is lent to the back and nothing is left to do.
     pub const fn is_closed(&self) -> bool {
         matches!(self.stage, Stage::Closed(Held::Nothing))
@@ -197,13 +205,17 @@ impl<G: Grants, E: Events + Clone> Device<G, E> {
     /// # Errors
     /// [`DeviceError`]; a later turn begins where this one stopped.
     pub fn turn(&mut self, store: &impl Store) -> Result<(), DeviceError> {
+        if let Some(state) = self.unsaid {
+            self.say(store, state)?;
+        }
         for _ in 0..STEPS_MAX {
             self.give_up_on_a_fault(store)?;
             // The state comes first: what it promises was written before it or together with it.
             let state = look(store, Transaction::NONE, &self.watched())?;
             let back = XenbusState::parse(state.as_deref());
+            let phase = self.phase(store)?;
             let mut failed = None;
-            let next = step(self.phase(), back, |key| {
+            let next = step(phase, back, |key| {
                 let path = format!("{}/{key}", self.back_path);
                 look(store, Transaction::NONE, &path).unwrap_or_else(|error| {
                     failed = Some(error);
@@ -236,17 +248,35 @@ impl<G: Grants, E: Events + Clone> Device<G, E> {
         }
     }
 
-    fn phase(&self) -> Phase<'_> {
-        match &self.stage {
+    fn phase(&self, store: &impl Store) -> Result<Phase<'_>, DeviceError> {
+        Ok(match &self.stage {
             Stage::Initialising => Phase::Initialising,
-            Stage::Offered(offered) => Phase::Initialised(offered.offer()),
+            Stage::Offered(offered) => {
+                let published = self.own_state(store)? == XenbusState::Initialised;
+                Phase::Initialised { offer: offered.offer(), published }
+            }
             Stage::Serving(disk) => Phase::Connected(disk.geometry()),
-            Stage::Closing(Held::Disk(disk)) => Phase::Closing { idle: disk.idle() },
-            Stage::Closing(_) => Phase::Closing { idle: true },
+            Stage::Closing(Held::Disk(disk)) => {
+                Phase::Closing { idle: disk.idle(), unread: disk.unread(), offered: false }
+            }
+            Stage::Closing(Held::Ring(_)) => {
+                // In a new directory the back does not see that we close.
+                let offered = self.own_state(store)? == XenbusState::Closing;
+                Phase::Closing { idle: true, unread: false, offered }
+            }
+            Stage::Closing(Held::Nothing) => {
+                Phase::Closing { idle: true, unread: false, offered: false }
+            }
             Stage::Closed(held) => {
                 Phase::Closed { lent: !matches!(held, Held::Nothing), again: !self.ended }
             }
-        }
+        })
+    }
+
+    /// What our directory says of us.
+    fn own_state(&self, store: &impl Store) -> Result<XenbusState, StoreError> {
+        let own = look(store, Transaction::NONE, &format!("{}/state", self.path))?;
+        Ok(XenbusState::parse(own.as_deref()))
     }
 
     fn apply(&mut self, store: &impl Store, next: Step) -> Result<(), DeviceError> {
@@ -351,14 +381,16 @@ impl<G: Grants, E: Events + Clone> Device<G, E> {
     }
 
     /// Writes our state, unless the tool stack has removed our directory: writing would bring it
-    /// back.
-    fn say(&self, store: &impl Store, state: XenbusState) -> Result<(), DeviceError> {
+    /// back. If xenstore refuses, the next turn begins with it.
+    fn say(&mut self, store: &impl Store, state: XenbusState) -> Result<(), DeviceError> {
+        self.unsaid = Some(state);
         store.transact(|within| {
             if is_there(store, within, &self.path)? {
                 store.write(within, &format!("{}/state", self.path), &state.to_string())?;
             }
             Ok(())
         })?;
+        self.unsaid = None;
         Ok(())
     }
 }

@@ -319,6 +319,12 @@ impl<G: Grants, E: Events> Disk<G, E> {
         self.in_flight() == 0 || self.fault().is_some()
     }
 
+    /// Whether a poll would give a completion now.
+    pub(crate) fn unread(&self) -> bool {
+        let kept = self.answered.is_some() || !self.failed.is_empty();
+        !self.idle() && (kept || self.lane.unread())
+    }
+
     /// Holds a request against the rules that the back will hold it against, and lets it wait.
     #[inline]
     fn take(&mut self, request: Request, buffer: Option<Buffer<G>>) -> Result<Tag, Refused<G>> {

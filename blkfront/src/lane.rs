@@ -188,6 +188,11 @@ impl<G: Grants, E: Events> Lane<G, E> {
         self.ring.rest().map_err(|broken| self.fail(Fault::Ring(broken)))
     }
 
+    /// Whether the back claims answers that were not polled.
+    pub(crate) fn unread(&self) -> bool {
+        self.ring.unread()
+    }
+
     pub(crate) const fn port(&self) -> Port {
         self.channel.port()
     }

@@ -100,6 +100,12 @@ impl<M: Memory> Front<M> {
         Ok(Some(value))
     }
 
+    /// Whether the back claims responses that were not taken; whether the claim makes sense, the next
+    /// [`take`](Self::take) tells.
+    pub fn unread(&self) -> bool {
+        look(&self.memory, RSP_PROD) != self.taken
+    }
+
     /// Asks for an event at the next response, unless one arrived meanwhile.
     ///
     /// # Errors

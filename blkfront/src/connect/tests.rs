@@ -38,6 +38,10 @@ fn offer() -> FrontOffer {
     }
 }
 
+fn published(offer: &FrontOffer) -> Phase<'_> {
+    Phase::Initialised { offer, published: true }
+}
+
 fn geometry(sectors: u64) -> Geometry {
     Geometry::new(sectors).unwrap()
 }
@@ -62,6 +66,7 @@ fn every_pair_of_states_has_its_step() {
     // The back's state:       0     1     2     3     4     5     6     7     8
     let initialising = [Wait, Wait, publish(), publish(), publish(), Close, Wait, Wait, Wait];
     let initialised = [Stop, Wait, Wait, Wait, connect(), Stop, Stop, Wait, Wait];
+    let replaced = [Stop, Restart, Restart, Wait, connect(), Stop, Stop, Wait, Wait];
     let connected = [Stop, Restart, Restart, Wait, Wait, Stop, Stop, Wait, Wait];
     let draining = [Close, Close, Close, Wait, Wait, Wait, Close, Wait, Wait];
     let drained = [Close, Close, Close, Wait, Wait, Close, Close, Wait, Wait];
@@ -70,10 +75,16 @@ fn every_pair_of_states_has_its_step() {
     let closed = [Wait, Wait, Restart, Wait, Wait, Wait, Wait, Wait, Wait];
     let closed_for_good = [Wait, Wait, Wait, Wait, Wait, Wait, Wait, Wait, Wait];
     assert_eq!(row(Phase::Initialising, &LINUX), initialising);
-    assert_eq!(row(Phase::Initialised(&offer), &LINUX), initialised);
+    assert_eq!(row(published(&offer), &LINUX), initialised);
+    assert_eq!(row(Phase::Initialised { offer: &offer, published: false }, &LINUX), replaced);
     assert_eq!(row(Phase::Connected(&known), &LINUX), connected);
-    assert_eq!(row(Phase::Closing { idle: false }, &LINUX), draining);
-    assert_eq!(row(Phase::Closing { idle: true }, &LINUX), drained);
+    let mapped = [Close, Wait, Wait, Wait, Wait, Close, Close, Wait, Wait];
+    let closing = |idle, unread| row(Phase::Closing { idle, unread, offered: false }, &LINUX);
+    let offered = Phase::Closing { idle: true, unread: false, offered: true };
+    assert_eq!(row(offered, &LINUX), mapped);
+    assert_eq!(closing(false, false), draining);
+    assert_eq!(closing(false, true), [(); 9].map(|()| Wait));
+    assert_eq!(closing(true, false), drained);
     let gone = |lent, again| row(Phase::Closed { lent, again }, &LINUX);
     assert_eq!(gone(true, true), lent);
     assert_eq!(gone(true, false), lent_for_good);
@@ -94,7 +105,7 @@ fn a_back_that_publishes_nothing_gets_a_ring_of_one_page() {
 #[test]
 fn a_back_that_is_connected_without_a_size_is_refused() {
     let refusal = Refusal { key: "sectors", silly: Silly::Missing };
-    let step = at(Phase::Initialised(&offer()), XenbusState::Connected, &[]);
+    let step = at(published(&offer()), XenbusState::Connected, &[]);
     assert_eq!(step, Step::Refuse(refusal));
 }
 
@@ -111,9 +122,9 @@ fn a_silly_node_is_refused_when_it_is_read_and_not_before() {
         ("info", "w"),
     ] {
         let nodes = [&[(key, value)], &LINUX[..]].concat();
-        let step = at(Phase::Initialised(&offer()), XenbusState::Connected, &nodes);
+        let step = at(published(&offer()), XenbusState::Connected, &nodes);
         assert!(matches!(step, Step::Refuse(refusal) if refusal.key == key), "{key}: {step:?}");
-        let early = at(Phase::Initialised(&offer()), XenbusState::InitWait, &nodes);
+        let early = at(published(&offer()), XenbusState::InitWait, &nodes);
         assert_eq!(early, Step::Wait);
     }
 }
@@ -123,7 +134,7 @@ fn a_back_that_took_its_limit_back_is_refused() {
     let ring = (0..4).map(GrantRef).collect();
     let offer = FrontOffer { ring, ..offer() };
     let nodes = [&[("max-ring-page-order", "1")], &LINUX[..]].concat();
-    let step = at(Phase::Initialised(&offer), XenbusState::Connected, &nodes);
+    let step = at(published(&offer), XenbusState::Connected, &nodes);
     let silly = Silly::TooLarge { value: 2, most: 1 };
     assert_eq!(step, Step::Refuse(Refusal { key: "ring-page-order", silly }));
 }

@@ -95,6 +95,67 @@ fn what_a_former_connection_left_in_the_directory_is_gone() {
 }
 
 #[test]
+fn answers_that_a_back_left_behind_are_given_before_the_ring_is_taken_back() {
+    let (mut scene, mut back) = Scene::connected(0);
+    let disk = scene.device.disk().unwrap();
+    for sector in [0, 64] {
+        let buffer = disk.buffer(512).unwrap();
+        disk.submit(blkif::Operation::Read, sector, buffer).unwrap();
+    }
+    disk.kick();
+    scene.back(Closing, &[]);
+    // The back answers one request and is gone before we look at the ring.
+    let request = back.take().unwrap();
+    back.answer(request.id, request.operation, blkif::Status::Okay);
+    scene.grants.unmap_all();
+    scene.back(Closed, &[]);
+    assert!(scene.device.is_closing());
+    let disk = scene.device.disk().unwrap();
+    assert_eq!(disk.poll().unwrap().unwrap().status, blkif::Status::Okay);
+    assert!(disk.poll().unwrap().is_none());
+    // The other one is lost, as nobody is there to answer it.
+    scene.device.turn(&scene.store).unwrap();
+    assert!(scene.device.is_closed());
+    scene.nothing_is_left();
+}
+
+#[test]
+fn a_front_that_closes_while_the_back_maps_its_ring_waits_for_the_back() {
+    let mut scene = scene(0);
+    scene.back(InitWait, &[]);
+    assert_eq!(scene.node("state").as_deref(), Some("3"));
+    let ring = scene.node("ring-ref").unwrap().parse().unwrap();
+    let _mapped = scene.grants.map(xen::GrantRef(ring));
+    scene.device.close(&scene.store).unwrap();
+    scene.device.turn(&scene.store).unwrap();
+    assert_eq!(scene.node("state").as_deref(), Some("5"));
+    scene.back(Connected, &[]);
+    scene.grants.unmap_all();
+    scene.back(Closing, &[]);
+    scene.back(Closed, &[]);
+    assert!(scene.device.is_closed());
+    assert_eq!(scene.device.pages_kept(), 0);
+    scene.nothing_is_left();
+}
+
+#[test]
+fn a_ring_is_offered_again_when_the_directory_was_replaced_under_it() {
+    let mut scene = scene(0);
+    scene.back(InitWait, &[]);
+    assert_eq!(scene.node("state").as_deref(), Some("3"));
+    let first = scene.node("ring-ref");
+    // The tool stack takes the disk away and attaches it anew, and we hear of it only afterwards.
+    scene.store.set(&format!("{FRONT}/state"), "1");
+    for key in ["ring-ref", "event-channel", "protocol"] {
+        scene.store.remove(Transaction::NONE, &format!("{FRONT}/{key}")).unwrap();
+    }
+    scene.back(InitWait, &[]);
+    assert_eq!(scene.node("state").as_deref(), Some("3"));
+    assert!(first.is_some() && scene.node("ring-ref").is_some());
+    assert_eq!((scene.grants.granted(), scene.events.open().len()), (1, 1));
+}
+
+#[test]
 fn a_close_by_the_back_drains_first_and_takes_pages_back_last() {
     let (mut scene, mut back) = Scene::connected(0);
     let disk = scene.device.disk().unwrap();

@@ -107,6 +107,7 @@ impl<M: Machine> Disks<M> {
 
     /// Sleeps until an event, notes whose it was, and looks after everything.
     pub(super) fn sleep(&mut self, machine: &M, until: Option<Instant>) {
+        self.go_on_closing(machine);
         if self.observer.is_looking() {
             self.observe(machine);
         }
@@ -121,6 +122,15 @@ impl<M: Machine> Disks<M> {
             }
         });
         self.look_after(machine);
+    }
+
+    /// A disk that closes waited for completions, and they may have been polled since: no event
+    /// tells of that.
+    fn go_on_closing(&mut self, machine: &M) {
+        let Some(store) = machine.store() else { return };
+        for device in self.devices.iter_mut().filter(|device| device.is_closing()) {
+            turn(machine, store, device);
+        }
     }
 
     /// Follows what xenstore says of the backs, and of disks that are new. Whoever waits for
