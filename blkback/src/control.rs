@@ -26,8 +26,8 @@ use nodes::{Writer, read_front};
 /// A device is looked at again at most this often in a row; then the others have their turn.
 const STEPS_MAX: usize = 16;
 
-/// After an error of xenstore the same is tried again so often; then it waits for a watch.
-const RETRIES_MAX: u32 = 8;
+/// What xenstore has refused is tried again after so long, if nothing happens before.
+const RETRY: Duration = Duration::from_secs(1);
 
 /// The watch on all our directories.
 const BACK_TOKEN: &str = "back";
@@ -46,6 +46,26 @@ struct Device {
     complaints: u64,
 }
 
+/// What xenstore can refuse something for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Subject {
+    /// Which devices there are.
+    Devices,
+    /// Which guests are back.
+    Guests,
+    /// A device.
+    Device(DeviceId),
+}
+
+impl Subject {
+    const fn device(self) -> Option<DeviceId> {
+        match self {
+            Self::Device(id) => Some(id),
+            Self::Devices | Self::Guests => None,
+        }
+    }
+}
+
 /// The control plane.
 pub struct Control<S, C> {
     store: S,
@@ -54,11 +74,9 @@ pub struct Control<S, C> {
     devices: BTreeMap<DeviceId, Device>,
     /// Devices to be looked at.
     due: BTreeSet<DeviceId>,
+    /// What xenstore has refused something for, and what it said.
+    stuck: BTreeMap<Subject, StoreError>,
     absences: Absences,
-    /// How often in a row xenstore has failed for a device.
-    retries: BTreeMap<DeviceId, u32>,
-    /// How often in a row xenstore has failed to list the devices.
-    unlisted: u32,
     leave: Leave,
     next_worker: u64,
 }
@@ -83,9 +101,8 @@ impl<S: Store, C: Crew> Control<S, C> {
             server,
             devices: BTreeMap::new(),
             due: BTreeSet::new(),
+            stuck: BTreeMap::new(),
             absences: Absences::new(patience),
-            retries: BTreeMap::new(),
-            unlisted: 0,
             leave: Leave::Stay,
             next_worker: 0,
         })
@@ -94,34 +111,53 @@ impl<S: Store, C: Crew> Control<S, C> {
     /// Takes in what has happened and looks at every device that it is about, once: a guest that
     /// changes its mind without end keeps nobody else waiting. Tells whether there is more to do.
     ///
+    /// What xenstore refuses is tried again the next time, see [`is_stuck`](Self::is_stuck).
+    ///
     /// # Errors
     /// Only what ends the connection to xenstore.
     pub fn work(&mut self) -> Result<bool, StoreError> {
+        if self.stuck.contains_key(&Subject::Devices) {
+            self.look_everywhere()?;
+        }
+        self.due.extend(self.stuck.keys().filter_map(|subject| subject.device()));
         self.take_in()?;
         for id in std::mem::take(&mut self.due) {
-            match self.settle(id) {
-                Ok(()) => drop(self.retries.remove(&id)),
-                Err(StoreError::Connection(reason)) => return Err(StoreError::Connection(reason)),
-                Err(error) => self.put_off(id, &error),
-            }
+            let settled = self.settle(id);
+            self.note_refusal(Subject::Device(id), settled)?;
         }
-        self.rejoin()?;
+        let rejoined = self.rejoin();
+        self.note_refusal(Subject::Guests, rejoined)?;
         // Replies bring events with them, which no poll announces any more.
         self.take_in()?;
-        Ok(!self.due.is_empty() || self.is_unlisted())
+        Ok(!self.due.is_empty())
     }
 
-    /// Xenstore has failed for a device: it is looked at again, because no watch will say so. Of a
-    /// conflict the guest is the cause, and it was tried often enough.
-    fn put_off(&mut self, id: DeviceId, error: &StoreError) {
-        self.complain(id, &format_args!("xenstore: {error}"));
-        let retries = self.retries.entry(id).or_default();
-        if *retries < RETRIES_MAX && *error != StoreError::Conflict {
-            *retries += 1;
-            self.due.insert(id);
-        } else {
-            self.retries.remove(&id);
+    /// Whether xenstore has refused something. No watch will tell when it is worth another try, so
+    /// [`due`](Self::due) does.
+    pub fn is_stuck(&self) -> bool {
+        !self.stuck.is_empty()
+    }
+
+    /// Notes how it went with xenstore; only the end of the connection is an error.
+    fn note_refusal(
+        &mut self,
+        subject: Subject,
+        result: Result<(), StoreError>,
+    ) -> Result<(), StoreError> {
+        let error = match result {
+            Ok(()) => return Ok(drop(self.stuck.remove(&subject))),
+            Err(StoreError::Connection(reason)) => return Err(StoreError::Connection(reason)),
+            Err(error) => error,
+        };
+        // Said once, however often it is tried.
+        if self.stuck.get(&subject) != Some(&error) {
+            match subject.device() {
+                Some(id) => self.complain(id, &format_args!("xenstore: {error}; trying again")),
+                None => log::error!("{subject:?}: xenstore: {error}; trying again"),
+            }
         }
+        self.stuck.insert(subject, error);
+        Ok(())
     }
 
     /// Begins to close all devices, or gives up on waiting for the fronts to let go.
@@ -148,9 +184,6 @@ impl<S: Store, C: Crew> Control<S, C> {
 
     /// Notes which devices watches and reports are about.
     fn take_in(&mut self) -> Result<(), StoreError> {
-        if self.is_unlisted() {
-            self.look_everywhere()?;
-        }
         while let Some(event) = self.store.event()? {
             let below = event.path.strip_prefix(&base(self.server));
             match event.token.as_str() {
@@ -173,24 +206,11 @@ impl<S: Store, C: Crew> Control<S, C> {
     }
 
     fn look_everywhere(&mut self) -> Result<(), StoreError> {
-        match devices(&self.store, self.server) {
-            Ok(found) => {
-                self.unlisted = 0;
-                self.due.extend(found);
-            }
-            Err(StoreError::Connection(reason)) => return Err(StoreError::Connection(reason)),
-            Err(error) => {
-                log::error!("xenstore: listing the devices: {error}");
-                self.unlisted = self.unlisted.saturating_add(1);
-            }
-        }
+        let found = devices(&self.store, self.server);
+        let listed = found.map(|found| self.due.extend(found));
+        self.note_refusal(Subject::Devices, listed)?;
         self.due.extend(self.devices.keys());
         Ok(())
-    }
-
-    /// Whether the devices are to be listed again, because xenstore has failed to.
-    fn is_unlisted(&self) -> bool {
-        (1..=RETRIES_MAX).contains(&self.unlisted)
     }
 
     fn note(&mut self, worker: WorkerId, report: Report) {

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use xen::{Store, StoreError, Transaction};
 
-use super::Control;
+use super::{Control, RETRY};
 use crate::attach::AttachError;
 use crate::connect::Stage;
 use crate::crew::Crew;
@@ -58,7 +58,9 @@ impl<S: Store, C: Crew> Control<S, C> {
     pub fn due(&self) -> Option<Duration> {
         let Absences { patience, since, .. } = &self.absences;
         let waiting = since.values().filter(|since| !self.absences.is_over(**since));
-        waiting.map(|since| since.saturating_add(*patience)).min()
+        let over = waiting.map(|since| since.saturating_add(*patience));
+        let retry = self.is_stuck().then(|| self.absences.now.saturating_add(RETRY));
+        over.chain(retry).min()
     }
 
     /// Whether a disk waits for its guest; `gone`: its front's directory is, and nobody has asked
@@ -94,7 +96,8 @@ impl<S: Store, C: Crew> Control<S, C> {
         if waiting.is_empty() || !std::mem::take(&mut self.absences.look) {
             return Ok(());
         }
-        let lives = rejoin::lives(&self.store)?;
+        let lives = rejoin::lives(&self.store).inspect_err(|_| self.absences.look = true)?;
+        let mut refused = Ok(());
         for old in waiting {
             let vm = self.devices.get(&old).and_then(|device| device.wish.vm.as_ref());
             let Some(&guest) = vm.and_then(|vm| lives.get(vm)) else { continue };
@@ -107,10 +110,14 @@ impl<S: Store, C: Crew> Control<S, C> {
                 Err(AttachError::Store(StoreError::Connection(reason))) => {
                     return Err(StoreError::Connection(reason));
                 }
+                Err(AttachError::Store(error)) => {
+                    self.absences.look = true;
+                    refused = Err(error);
+                }
                 Err(error) => log::warn!("device {old}: cannot follow its guest: {error}"),
             }
             self.due.insert(old);
         }
-        Ok(())
+        refused
     }
 }
