@@ -9,6 +9,7 @@ use std::sync::MutexGuard;
 
 use xen::DomainId;
 
+use crate::clock::Clock;
 use crate::state::{Shared, State};
 
 /// One domain of a simulated machine. Clones are the same program.
@@ -25,10 +26,15 @@ impl Domain {
         self.id
     }
 
+    /// The machine's time, which goes on after the program's end.
+    pub fn clock(&self) -> Clock {
+        self.shared.lock().clock.clone()
+    }
+
     /// The machine, if this program runs still.
     pub(crate) fn alive(&self) -> Option<MutexGuard<'_, State>> {
         let mut state = self.shared.lock();
-        let resident = state.resident(self.id);
+        let resident = state.residents.get_mut(&self.id)?;
         resident.calls += 1;
         (!resident.dead && resident.life == self.life).then_some(state)
     }

@@ -1,11 +1,13 @@
 //! Event channels: ports with a pending bit.
 //!
-//! The bit has edge semantics: many notifications before it is cleared are one event. A bind
+//! The bit has edge semantics: many notifications before it is cleared are one event, which comes
+//! when the first of them would have. A bind
 //! leaves one event pending that nobody sent, and a port that closes leaves its other end unbound,
 //! both as Xen does. The lowest free port is used next, so that a stale port number hits something.
 
 use xen::{DomainId, Events, NoPort, Port};
 
+use crate::calls::Call;
 use crate::domain::Domain;
 use crate::state::State;
 
@@ -20,7 +22,8 @@ enum End {
 #[derive(Clone, Copy, Debug)]
 struct Channel {
     end: End,
-    pending: bool,
+    /// When the event arrives that was sent and not taken.
+    pending: Option<u64>,
 }
 
 /// The ports of one domain; index 0 is never used.
@@ -39,7 +42,7 @@ impl Ports {
         if at >= self.0.len() {
             self.0.resize(at + 1, None);
         }
-        self.0[at] = Some(Channel { end, pending: false });
+        self.0[at] = Some(Channel { end, pending: None });
         Ok(Port(port))
     }
 
@@ -52,18 +55,34 @@ impl Ports {
     }
 
     pub(crate) fn is_quiet(&self) -> bool {
-        !self.0.iter().flatten().any(|channel| channel.pending)
+        self.next_due().is_none()
     }
 
-    fn pending(&self) -> Option<Port> {
+    pub(crate) fn next_due(&self) -> Option<u64> {
+        self.0.iter().flatten().filter_map(|channel| channel.pending).min()
+    }
+
+    /// The lowest port whose event has arrived.
+    fn arrived(&self, now: u64) -> Option<Port> {
         let open = (0..).zip(&self.0);
-        open.filter(|(_, c)| c.is_some_and(|c| c.pending)).map(|(at, _)| Port(at)).next()
+        let due = |channel: &Channel| channel.pending.is_some_and(|due| due <= now);
+        open.filter(|(_, channel)| channel.as_ref().is_some_and(due)).map(|(at, _)| Port(at)).next()
     }
 }
 
 impl State {
     fn port(&mut self, id: DomainId, port: Port) -> Option<&mut Channel> {
         self.residents.get_mut(&id)?.ports.get(port)
+    }
+
+    /// Makes an event pending at a port.
+    fn send(&mut self, id: DomainId, port: Port) {
+        let (due, late) = self.heard(self.faults.late_events);
+        let Some(channel) = self.port(id, port) else { return };
+        let merged = channel.pending.is_some();
+        channel.pending = Some(channel.pending.unwrap_or(due).min(due));
+        self.tally.late_events += u64::from(late);
+        self.tally.merged_events += u64::from(merged);
     }
 
     /// Closes a port. The other end is then offered to the domain that closed.
@@ -87,13 +106,19 @@ impl State {
 
 impl Events for Domain {
     fn offer(&self, peer: DomainId) -> Result<Port, NoPort> {
-        let mut state = self.alive().ok_or(NoPort)?;
+        let mut state = self.call(Call::Offer).ok_or(NoPort)?;
+        if state.fails(self.id, Call::Offer) {
+            return Err(NoPort);
+        }
         let limit = state.limits.ports;
         state.resident(self.id).ports.open(End::Offered(peer), limit)
     }
 
     fn bind(&self, peer: DomainId, offered: Port) -> Result<Port, NoPort> {
-        let mut state = self.alive().ok_or(NoPort)?;
+        let mut state = self.call(Call::Bind).ok_or(NoPort)?;
+        if state.fails(self.id, Call::Bind) {
+            return Err(NoPort);
+        }
         let limit = state.limits.ports;
         let remote = state.port(peer, offered).ok_or(NoPort)?;
         if remote.end != End::Offered(self.id) {
@@ -103,52 +128,58 @@ impl Events for Domain {
         if let Some(remote) = state.port(peer, offered) {
             remote.end = End::Bound(self.id, ours);
         }
-        if let Some(local) = state.port(self.id, ours) {
-            local.pending = true;
-        }
+        state.send(self.id, ours);
         Ok(ours)
     }
 
     /// # Panics
     /// If the port is not open here.
     fn notify(&self, port: Port) {
-        let Some(mut state) = self.alive() else { return };
+        let Some(mut state) = self.call(Call::Notify) else { return };
         let id = self.id;
         let channel = state.port(id, port);
         let channel = channel.unwrap_or_else(|| panic!("domain {id} notifies closed port {port}"));
-        if let End::Bound(peer, theirs) = channel.end
-            && let Some(other) = state.port(peer, theirs)
-        {
-            other.pending = true;
+        if let End::Bound(peer, theirs) = channel.end {
+            state.send(peer, theirs);
         }
     }
 
     /// # Panics
     /// If the port is not open here.
     fn close(&self, port: Port) {
-        let Some(mut state) = self.alive() else { return };
+        let Some(mut state) = self.call(Call::Close) else { return };
         assert!(state.shut(self.id, port), "domain {} closes closed port {port}", self.id);
     }
 }
 
 impl Domain {
-    /// Takes one pending event, lowest port first, and clears its bit. With
+    /// Takes one event that has arrived, lowest port first, and clears its bit. With
     /// [`spurious_events`](crate::Faults::spurious_events), now and then one that was never sent.
     pub fn take_event(&self) -> Option<Port> {
-        let mut state = self.alive()?;
-        let chance = state.faults.spurious_events;
-        let spurious = chance > 0 && state.random.chance(chance);
-        let open: Vec<Port> = state.resident(self.id).ports.iter().collect();
-        let pending = state.resident(self.id).ports.pending();
-        if let Some(port) = pending
-            && let Some(channel) = state.port(self.id, port)
-        {
-            channel.pending = false;
+        let state = &mut *self.call(Call::TakeEvent)?;
+        let now = state.clock.now();
+        let Some(port) = state.resident(self.id).ports.arrived(now) else {
+            return state.unsent(self.id);
+        };
+        let again = state.draws(state.faults.repeated_events);
+        let (due, _) = state.heard(if again { 1000 } else { 0 });
+        state.tally.repeated_events += u64::from(again);
+        if let Some(channel) = state.port(self.id, port) {
+            channel.pending = again.then_some(due);
         }
-        if pending.is_none() && spurious && !open.is_empty() {
-            let at = state.random.below(open.len());
-            return Some(open[at]);
+        Some(port)
+    }
+}
+
+impl State {
+    fn unsent(&mut self, id: DomainId) -> Option<Port> {
+        let drawn = self.draws(self.faults.spurious_events);
+        let count = self.resident(id).ports.iter().count();
+        if !drawn || count == 0 {
+            return None;
         }
-        pending
+        self.tally.spurious_events += 1;
+        let at = self.random.below(count);
+        self.resident(id).ports.iter().nth(at)
     }
 }

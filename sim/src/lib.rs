@@ -17,6 +17,8 @@
 #![forbid(unsafe_code)]
 
 mod audit;
+mod calls;
+mod clock;
 mod domain;
 mod events;
 mod faults;
@@ -29,8 +31,10 @@ mod tree;
 mod xenstore;
 
 pub use audit::Audit;
+pub use calls::{Call, Died, Doom};
+pub use clock::Clock;
 pub use domain::Domain;
-pub use faults::{Faults, Limits};
+pub use faults::{Faults, Limits, Spell, Strike, Tally};
 pub use grants::OwnPage;
 pub use maps::MappedPage;
 pub use random::Random;

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use ring::{PAGE_SIZE, Page};
 use xen::{Access, Direction, DomainId, GrantCopy, GrantRef, MapError, Maps};
 
+use crate::calls::Call;
 use crate::domain::Domain;
 use crate::state::State;
 
@@ -54,14 +55,11 @@ impl State {
     /// Ends one mapping call.
     pub(crate) fn unmap(&mut self, number: u64) {
         let mapping = self.mappings.remove(&number).expect("mappings end once");
+        self.resident(mapping.mapper).mapped -= mapping.references.len();
         let granter = self.resident(mapping.from);
         for reference in mapping.references {
             granter.grants.unmapped(reference);
         }
-    }
-
-    fn mapped_by(&self, id: DomainId) -> usize {
-        self.mappings.values().filter(|m| m.mapper == id).map(|m| m.references.len()).sum()
     }
 
     /// The page behind a grant of `from` to `to`.
@@ -86,8 +84,9 @@ impl Maps for Domain {
         references: &[GrantRef],
         access: Access,
     ) -> Result<Vec<MappedPage>, MapError> {
-        let mut state = self.alive().ok_or(MapError::NoRoom)?;
-        if state.mapped_by(self.id) + references.len() > state.limits.mappings {
+        let mut state = self.call(Call::Map).ok_or(MapError::NoRoom)?;
+        let mapped = state.resident(self.id).mapped + references.len();
+        if state.fails(self.id, Call::Map) || mapped > state.limits.mappings {
             return Err(MapError::NoRoom);
         }
         let pages: Option<Vec<_>> = references
@@ -102,6 +101,7 @@ impl Maps for Domain {
             let entry = state.resident(from).grants.find(reference, self.id, access);
             entry.expect("it was found above").mapped += 1;
         }
+        state.resident(self.id).mapped = mapped;
         state.mappings_made += 1;
         let number = state.mappings_made;
         let mapping = Mapping { mapper: self.id, from, references: references.to_vec() };
@@ -117,21 +117,34 @@ impl Maps for Domain {
             let (offset, length) = (usize::from(copy.offset_bytes), usize::from(copy.length_bytes));
             assert!(length > 0, "domain {} copies nothing", self.id);
             assert!(offset + length <= PAGE_SIZE, "domain {} copies past a page", self.id);
-            let access = match copy.direction {
-                Direction::FromPeer => Access::Read,
-                Direction::ToPeer => Access::Write,
-            };
-            let granted =
-                self.alive().and_then(|mut s| s.granted(peer, copy.reference, self.id, access));
-            copy.done = granted.is_some();
-            let Some(theirs) = granted else { continue };
-            let mut bytes = vec![0; length];
+            let theirs = self.copied(peer, copy);
+            copy.done = theirs.is_some();
+            let Some(theirs) = theirs else { continue };
             let (source, target) = match copy.direction {
                 Direction::FromPeer => (&*theirs, copy.local),
                 Direction::ToPeer => (copy.local, &*theirs),
             };
-            source.read(offset, &mut bytes);
-            target.write(offset, &bytes);
+            let mut bytes = [0; 512];
+            for at in (offset..offset + length).step_by(bytes.len()) {
+                let count = bytes.len().min(offset + length - at);
+                source.read(at, &mut bytes[..count]);
+                target.write(at, &bytes[..count]);
+            }
         }
+    }
+}
+
+impl Domain {
+    /// The peer's page for one copy, if it may be had.
+    fn copied(&self, peer: DomainId, copy: &GrantCopy<'_>) -> Option<Arc<Page>> {
+        let mut state = self.call(Call::Copy)?;
+        if state.fails(self.id, Call::Copy) {
+            return None;
+        }
+        let access = match copy.direction {
+            Direction::FromPeer => Access::Read,
+            Direction::ToPeer => Access::Write,
+        };
+        state.granted(peer, copy.reference, self.id, access)
     }
 }

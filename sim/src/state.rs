@@ -9,9 +9,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use xen::DomainId;
 
+use crate::calls::{Doom, Fate};
+use crate::clock::Clock;
 use crate::domain::Domain;
 use crate::events::Ports;
-use crate::faults::{Faults, Limits};
+use crate::faults::{Faults, Limits, Strike, Tally};
 use crate::grants::GrantTable;
 use crate::maps::Mapping;
 use crate::random::Random;
@@ -44,7 +46,17 @@ impl Shared {
 pub(crate) struct State {
     pub(crate) random: Random,
     pub(crate) faults: Faults,
+    pub(crate) strike: Option<Strike>,
+    pub(crate) fate: Option<Fate>,
+    pub(crate) tally: Tally,
     pub(crate) limits: Limits,
+    pub(crate) clock: Clock,
+    /// A hash of every call so far and of what it met.
+    pub(crate) trace: u64,
+    /// How many calls there were.
+    pub(crate) calls: u64,
+    /// How many programs were started.
+    pub(crate) lives: u32,
     pub(crate) residents: BTreeMap<DomainId, Resident>,
     /// Live mappings by a number that is never used twice.
     pub(crate) mappings: BTreeMap<u64, Mapping>,
@@ -61,6 +73,8 @@ pub(crate) struct Resident {
     /// How often its programs asked for something.
     pub(crate) calls: u64,
     pub(crate) pages: usize,
+    /// Pages of others that it has mapped.
+    pub(crate) mapped: usize,
     pub(crate) grants: GrantTable,
     pub(crate) ports: Ports,
 }
@@ -75,7 +89,7 @@ impl State {
     }
 
     /// Gives back what the program in `id` held.
-    fn release(&mut self, id: DomainId) {
+    pub(crate) fn release(&mut self, id: DomainId) {
         let held: Vec<u64> =
             self.mappings.iter().filter(|(_, m)| m.mapper == id).map(|(&n, _)| n).collect();
         for number in held {
@@ -83,19 +97,41 @@ impl State {
         }
         self.close_all(id);
         self.store.disconnect(id);
+        self.lives += 1;
+        let life = self.lives;
         let resident = self.resident(id);
-        resident.life += 1;
-        resident.pages = 0;
+        (resident.life, resident.pages) = (life, 0);
+    }
+
+    /// Ends a domain.
+    pub(crate) fn bury(&mut self, id: DomainId) {
+        self.release(id);
+        let resident = self.resident(id);
+        resident.dead = true;
+        resident.grants.bury();
+        self.store.farewell();
     }
 }
 
 impl Sim {
     /// A machine without domains and without faults, whose every choice comes from `seed`.
     pub fn new(seed: u64) -> Self {
+        Self::at(seed, Clock::new())
+    }
+
+    /// The same, with a clock that others have too.
+    pub fn at(seed: u64, clock: Clock) -> Self {
         let state = State {
             random: Random::new(seed),
             faults: Faults::default(),
+            strike: None,
+            fate: None,
+            tally: Tally::default(),
             limits: Limits::default(),
+            clock,
+            trace: 0,
+            calls: 0,
+            lives: 0,
             residents: BTreeMap::new(),
             mappings: BTreeMap::new(),
             mappings_made: 0,
@@ -129,9 +165,10 @@ impl Sim {
     /// # Panics
     /// If the domain is dead.
     pub fn guest(&self, id: DomainId, nodes: &[(&str, &str)]) -> Domain {
-        let mut state = self.shared.lock();
+        let state = &mut *self.shared.lock();
         if let Entry::Vacant(place) = state.residents.entry(id) {
-            place.insert(Resident::default());
+            state.lives += 1;
+            place.insert(Resident { life: state.lives, ..Resident::default() });
             state.store.introduce(id, nodes);
         }
         let resident = state.resident(id);
@@ -149,12 +186,67 @@ impl Sim {
     /// Ends the domain `id`. Its grants go as soon as nobody has them mapped. Nodes in xenstore
     /// stay, as it is the toolstack that removes them; who watches `@releaseDomain` is told.
     pub fn kill(&self, id: DomainId) {
+        self.shared.lock().bury(id);
+    }
+
+    /// Power is cut and comes back: no domain is there, nor anything that one had. Handles from
+    /// before are dead. Faults, limits, time and tally go on.
+    pub fn restart(&self) {
         let mut state = self.shared.lock();
-        state.release(id);
-        let resident = state.resident(id);
-        resident.dead = true;
-        resident.grants.bury();
-        state.store.farewell();
+        state.residents.clear();
+        state.mappings.clear();
+        state.store = Xenstore::new();
+        state.fate = None;
+    }
+
+    /// Lets the program in `id` make so many more calls and ends it, or its domain, at the next
+    /// one, which unwinds with [`Died`](crate::Died). One death at a time is to come.
+    pub fn doom(&self, id: DomainId, calls: u64, doom: Doom) {
+        self.shared.lock().fate = Some(Fate { who: id, calls, doom });
+    }
+
+    /// Calls a death off that has not come; tells how many calls were left.
+    pub fn spare(&self) -> Option<u64> {
+        self.shared.lock().fate.take().map(|fate| fate.calls)
+    }
+
+    /// Has the n-th call of a kind fail, in place of a strike from before that is to come still.
+    pub fn strike(&self, strike: Option<Strike>) {
+        self.shared.lock().strike = strike;
+    }
+
+    /// What was done badly so far.
+    pub fn tally(&self) -> Tally {
+        self.shared.lock().tally.clone()
+    }
+
+    /// The machine's time.
+    pub fn clock(&self) -> Clock {
+        self.shared.lock().clock.clone()
+    }
+
+    /// A hash of all calls so far, what they met, and when: the same seed and the same calls give
+    /// the same one.
+    pub fn trace(&self) -> u64 {
+        let state = self.shared.lock();
+        crate::calls::mixed(state.trace, state.clock.now())
+    }
+
+    /// Draws everything from now on from another seed.
+    pub fn reseed(&self, seed: u64) {
+        self.shared.lock().random = Random::new(seed);
+    }
+
+    /// The time of the first event or fired watch that nobody has taken.
+    pub fn next_due(&self) -> Option<u64> {
+        let state = self.shared.lock();
+        let events = state.residents.values().filter_map(|resident| resident.ports.next_due());
+        events.chain(state.store.next_due()).min()
+    }
+
+    /// The value of a node, for the tester: no call of anybody, and no time passes.
+    pub fn peek(&self, path: &str) -> Option<String> {
+        self.shared.lock().store.peek(path)
     }
 
     /// How often programs in `id` have asked Xen or xenstore for something, each copy by itself: the

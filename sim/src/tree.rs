@@ -3,9 +3,11 @@
 //! Rules are those of `docs/misc/xenstore.txt` and of the C xenstored: a node inherits the
 //! permissions of its parent, except that a domain other than 0 owns what it creates; whoever may
 //! not read the nearest node above a missing one is not told that it is missing. Nothing here
-//! knows of watches or transactions.
+//! knows of watches. A [`View`] is the tree, or the tree as a transaction sees it, whose changes lie
+//! over it.
 
-use std::collections::BTreeMap;
+use std::collections::HashMap;
+use std::sync::Arc;
 
 use xen::{DomainId, StoreError};
 
@@ -17,16 +19,30 @@ const ABSOLUTE_MAX: usize = 3072;
 const RELATIVE_MAX: usize = 2048;
 
 /// One node.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub(crate) struct Node {
-    value: String,
+    value: Arc<str>,
     owner: DomainId,
     reader: Option<DomainId>,
+    /// When value, permissions, or which children there are last changed.
+    pub(crate) changed: u64,
+    /// Names, in order.
+    children: Vec<Arc<str>>,
 }
 
 impl Node {
+    /// What xenstore begins with.
+    pub(crate) fn root() -> Self {
+        let (value, owner, reader) = ("".into(), DomainId::ZERO, None);
+        Self { value, owner, reader, changed: 0, children: Vec::new() }
+    }
+
     pub(crate) fn readable(&self, who: DomainId) -> bool {
         self.writable(who) || self.reader == Some(who)
+    }
+
+    pub(crate) const fn owner(&self) -> DomainId {
+        self.owner
     }
 
     fn writable(&self, who: DomainId) -> bool {
@@ -34,11 +50,9 @@ impl Node {
     }
 }
 
-/// All nodes by absolute path.
-#[derive(Clone)]
-pub(crate) struct Tree {
-    nodes: BTreeMap<String, Node>,
-}
+/// Nodes by absolute path; never iterated over, as that order is not the seed's. In what lies over
+/// a tree, a node that is gone is there as `None`.
+pub(crate) type Nodes = HashMap<Arc<str>, Option<Node>>;
 
 /// The directory of a domain.
 pub(crate) fn home(id: DomainId) -> String {
@@ -50,10 +64,15 @@ pub(crate) fn absolute(who: DomainId, path: &str) -> Result<String, StoreError> 
     let relative = !path.starts_with('/');
     let longest = if relative { RELATIVE_MAX } else { ABSOLUTE_MAX };
     let whole = if relative { format!("{}/{path}", home(who)) } else { path.to_owned() };
-    let legal = |c: char| c.is_ascii_alphanumeric() || "-_@".contains(c);
-    let names = whole.split('/').skip(1);
-    let fine = whole == "/" || names.into_iter().all(|n| !n.is_empty() && n.chars().all(legal));
-    if fine && path.len() <= longest { Ok(whole) } else { Err(StoreError::Invalid) }
+    let legal = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'@');
+    let mut before = b'a';
+    let fine = whole.bytes().all(|byte| {
+        let doubled = byte == b'/' && before == b'/';
+        before = byte;
+        !doubled && (byte == b'/' || legal(byte))
+    });
+    let ends = whole == "/" || before != b'/';
+    if fine && ends && path.len() <= longest { Ok(whole) } else { Err(StoreError::Invalid) }
 }
 
 /// The path one level up; `None` for the root.
@@ -71,20 +90,37 @@ pub(crate) fn within(path: &str, top: &str) -> bool {
         || path.strip_prefix(top).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }
 
-impl Tree {
-    pub(crate) fn new() -> Self {
-        let root = Node { value: String::new(), owner: DomainId::ZERO, reader: None };
-        Self { nodes: BTreeMap::from([("/".to_owned(), root)]) }
+/// The tree, as somebody sees it.
+pub(crate) struct View<'a> {
+    /// All nodes.
+    pub(crate) base: &'a mut Nodes,
+    /// What a transaction has changed.
+    pub(crate) over: Option<&'a mut Nodes>,
+    /// The time of the next change.
+    pub(crate) now: u64,
+}
+
+impl View<'_> {
+    pub(crate) fn node(&self, path: &str) -> Option<&Node> {
+        let over = self.over.as_ref().and_then(|over| over.get(path));
+        over.or_else(|| self.base.get(path))?.as_ref()
     }
 
-    pub(crate) fn node(&self, path: &str) -> Option<&Node> {
-        self.nodes.get(path)
+    fn put(&mut self, path: &str, node: Option<Node>) {
+        match &mut self.over {
+            Some(over) => drop(over.insert(path.into(), node)),
+            None => match (self.base.get_mut(path), node) {
+                (Some(place), Some(node)) => *place = Some(node),
+                (Some(_), None) => drop(self.base.remove(path)),
+                (None, node) => drop(self.base.insert(path.into(), node)),
+            },
+        }
     }
 
     /// The node at `path` or the nearest above it.
-    pub(crate) fn nearest<'a>(&'a self, mut path: &'a str) -> (&'a str, &'a Node) {
+    pub(crate) fn nearest<'p>(&self, mut path: &'p str) -> (&'p str, &Node) {
         loop {
-            if let Some(node) = self.nodes.get(path) {
+            if let Some(node) = self.node(path) {
                 return (path, node);
             }
             path = parent(path).expect("the root is never removed");
@@ -92,60 +128,66 @@ impl Tree {
     }
 
     pub(crate) fn read(&self, who: DomainId, path: &str) -> Result<Option<String>, StoreError> {
-        let (_, node) = self.nearest(path);
+        let (found, node) = self.nearest(path);
         if !node.readable(who) {
             return Err(StoreError::Denied);
         }
-        Ok(self.nodes.get(path).map(|node| node.value.clone()))
+        Ok((found.len() == path.len()).then(|| node.value.to_string()))
     }
 
     pub(crate) fn list(&self, who: DomainId, path: &str) -> Result<Vec<String>, StoreError> {
-        let (_, node) = self.nearest(path);
+        let (found, node) = self.nearest(path);
         if !node.readable(who) {
             return Err(StoreError::Denied);
         }
-        let children = self.under(path).filter(|below| parent(below) == Some(path));
-        Ok(children.filter_map(|child| child.rsplit('/').next()).map(str::to_owned).collect())
+        let children = node.children.iter().filter(|_| found.len() == path.len());
+        Ok(children.map(|name| name.to_string()).collect())
     }
 
-    /// Writes a node and tells which nodes changed: the deepest one above it that existed, those
-    /// created in between, and itself.
+    /// Writes a node, and makes it and those above it that are missing; tells which domain owns
+    /// nodes that were made, and how many.
     pub(crate) fn write(
         &mut self,
         who: DomainId,
         path: &str,
         value: &str,
-        owned_max: usize,
-    ) -> Result<Vec<String>, StoreError> {
+        room: usize,
+    ) -> Result<(DomainId, usize), StoreError> {
         if value.len() > VALUE_MAX {
             return Err(StoreError::Quota);
         }
-        let (existing, node) = self.nearest(path);
+        let (found, node) = self.nearest(path);
         if !node.writable(who) {
             return Err(StoreError::Denied);
         }
-        let mut changed = vec![existing.to_owned()];
-        let mut heir = node.clone();
-        let mut missing = Vec::new();
-        let mut at = path;
-        while at != existing {
-            missing.push(at.to_owned());
-            at = parent(at).unwrap_or("/");
+        let missing = path[found.len()..].trim_start_matches('/');
+        let made = missing.split('/').filter(|name| !name.is_empty()).count();
+        if made > room {
+            return Err(StoreError::Quota);
         }
-        if who != DomainId::ZERO {
-            heir.owner = who;
-            let owned = self.nodes.values().filter(|node| node.owner == who).count();
-            if !missing.is_empty() && owned + missing.len() > owned_max {
-                return Err(StoreError::Quota);
-            }
+        let mut node = node.clone();
+        let now = self.now;
+        node.changed = now;
+        if made == 0 {
+            node.value = value.into();
+            self.put(path, Some(node));
+            return Ok((who, 0));
         }
-        heir.value.clear();
-        for new in missing.into_iter().rev() {
-            self.nodes.insert(new.clone(), heir.clone());
-            changed.push(new);
+        let owner = if who == DomainId::ZERO { node.owner } else { who };
+        let heir = Node { owner, reader: node.reader, changed: now, ..Node::root() };
+        let mut at = found;
+        while at.len() < path.len() {
+            let rest = path[at.len()..].trim_start_matches('/');
+            let name = &rest[..rest.find('/').unwrap_or(rest.len())];
+            let place = node.children.binary_search_by(|child| (**child).cmp(name));
+            node.children.insert(place.unwrap_or_else(|at| at), name.into());
+            self.put(at, Some(node));
+            at = &path[..path.len() - rest.len() + name.len()];
+            node = heir.clone();
         }
-        self.nodes.get_mut(path).expect("it was just made").value = value.to_owned();
-        Ok(changed)
+        node.value = value.into();
+        self.put(path, Some(node));
+        Ok((owner, made))
     }
 
     /// Removes a node and all below it, and gives them, the topmost first.
@@ -154,44 +196,53 @@ impl Tree {
         who: DomainId,
         path: &str,
     ) -> Result<Vec<(String, Node)>, StoreError> {
-        let (_, node) = self.nearest(path);
+        let (found, node) = self.nearest(path);
         if !node.writable(who) {
             return Err(StoreError::Denied);
         }
         if path == "/" {
             return Err(StoreError::Invalid);
         }
-        let mut doomed: Vec<String> = self.under(path).map(str::to_owned).collect();
-        if self.nodes.contains_key(path) {
-            doomed.insert(0, path.to_owned());
+        let mut gone = Vec::new();
+        if found.len() < path.len() {
+            return Ok(gone);
         }
-        let gone = doomed.into_iter().filter_map(|path| self.nodes.remove_entry(&path));
-        Ok(gone.collect())
+        self.collect(path.to_owned(), &mut gone);
+        gone.iter().for_each(|(path, _)| self.put(path, None));
+        let mut above = self.node(holder(path)).expect("it had a node below it").clone();
+        let name = path.rsplit('/').next().unwrap_or_default();
+        above.children.retain(|child| **child != *name);
+        above.changed = self.now;
+        self.put(holder(path), Some(above));
+        Ok(gone)
     }
 
+    /// A node and all below it, topmost first.
+    fn collect(&self, path: String, into: &mut Vec<(String, Node)>) {
+        let Some(node) = self.node(&path).cloned() else { return };
+        let below: Vec<String> =
+            node.children.iter().map(|name| format!("{path}/{name}")).collect();
+        into.push((path, node));
+        below.into_iter().for_each(|path| self.collect(path, into));
+    }
+
+    /// Sets permissions; gives the owner before.
     pub(crate) fn permit(
         &mut self,
         who: DomainId,
         path: &str,
         owner: DomainId,
         reader: DomainId,
-    ) -> Result<(), StoreError> {
+    ) -> Result<DomainId, StoreError> {
         self.read(who, path)?;
-        let node = self.nodes.get_mut(path).ok_or(StoreError::NotFound)?;
+        let mut node = self.node(path).ok_or(StoreError::NotFound)?.clone();
         if !node.writable(who) || (who != DomainId::ZERO && owner != who) {
             return Err(StoreError::Denied);
         }
-        (node.owner, node.reader) = (owner, Some(reader));
-        Ok(())
-    }
-
-    /// All paths under `path`, itself not.
-    fn under<'a>(&'a self, path: &'a str) -> impl Iterator<Item = &'a str> {
-        let from = std::ops::Bound::Excluded(path.to_owned());
-        let after = self.nodes.range((from, std::ops::Bound::Unbounded));
-        // Names such as `a-b` sort between `a` and `a/b`, so the range is cut by prefix only.
-        let near = after.take_while(move |(other, _)| other.starts_with(path));
-        near.map(|(other, _)| other.as_str()).filter(move |other| within(other, path))
+        let before = node.owner;
+        (node.owner, node.reader, node.changed) = (owner, Some(reader), self.now);
+        self.put(path, Some(node));
+        Ok(before)
     }
 }
 

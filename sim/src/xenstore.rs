@@ -1,17 +1,18 @@
 //! The xenstore daemon: watches and transactions over the tree.
 //!
-//! A transaction works on a copy of the tree and keeps a list of what it changed. It commits by
-//! doing the list again on the tree, unless a node that it read or wrote, or whose children it
-//! listed, changed since it began: then it conflicts. Fired watches wait, the same path and token
+//! What a transaction changes lies over the tree, and is listed. It commits by doing the list again
+//! on the tree, unless a node that it read or wrote, or whose children it listed, changed since it
+//! began: then it conflicts. Until it learns of that it may see such a change, as with the C
+//! xenstored. Fired watches wait, the same path and token
 //! once, and are delivered in an order drawn from the seed.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use xen::{DomainId, StoreError, Transaction, WatchEvent};
 
-use crate::faults::{Faults, Limits};
-use crate::random::Random;
-use crate::tree::{Node, Tree, holder, home, within};
+use crate::faults::Limits;
+use crate::state::State;
+use crate::tree::{Node, Nodes, View, holder, home, within};
 
 /// Fires when a domain dies. Only domain 0 may watch it.
 pub(crate) const RELEASE: &str = "@releaseDomain";
@@ -27,6 +28,14 @@ struct Watch {
     token: String,
 }
 
+/// A watch that fired and was not taken.
+struct Fired {
+    owner: DomainId,
+    event: WatchEvent,
+    /// When it arrives; drawn when it is first asked for.
+    due: Option<u64>,
+}
+
 pub(crate) enum Change {
     Write(String, String),
     Remove(String),
@@ -35,21 +44,24 @@ pub(crate) enum Change {
 
 struct Open {
     owner: DomainId,
-    tree: Tree,
-    /// The time at which the copy was made.
+    /// The time at which it began.
     begun: u64,
-    touched: BTreeSet<String>,
+    over: Nodes,
+    /// How many more nodes its domain owns by it.
+    owned: isize,
+    /// What it read or wrote, or listed the children of, and when that had changed last.
+    touched: Vec<(String, Option<u64>)>,
     changes: Vec<Change>,
 }
 
 pub(crate) struct Xenstore {
-    tree: Tree,
+    nodes: Nodes,
     /// Counts changes.
-    time: u64,
-    /// When each node last changed, removed ones included.
-    changed: BTreeMap<String, u64>,
+    now: u64,
+    /// How many nodes each domain owns.
+    owned: BTreeMap<DomainId, usize>,
     watches: Vec<Watch>,
-    waiting: Vec<(DomainId, WatchEvent)>,
+    waiting: Vec<Fired>,
     open: BTreeMap<u32, Open>,
     transactions_begun: u32,
 }
@@ -57,9 +69,9 @@ pub(crate) struct Xenstore {
 impl Xenstore {
     pub(crate) fn new() -> Self {
         Self {
-            tree: Tree::new(),
-            time: 0,
-            changed: BTreeMap::new(),
+            nodes: Nodes::from([("/".into(), Some(Node::root()))]),
+            now: 0,
+            owned: BTreeMap::new(),
             watches: Vec::new(),
             waiting: Vec::new(),
             open: BTreeMap::new(),
@@ -91,12 +103,36 @@ impl Xenstore {
     /// Forgets the connection of `id`.
     pub(crate) fn disconnect(&mut self, id: DomainId) {
         self.watches.retain(|watch| watch.owner != id);
-        self.waiting.retain(|(owner, _)| *owner != id);
+        self.waiting.retain(|fired| fired.owner != id);
         self.open.retain(|_, open| open.owner != id);
+    }
+
+    pub(crate) fn peek(&mut self, path: &str) -> Option<String> {
+        self.view(None).read(DomainId::ZERO, path).ok().flatten()
+    }
+
+    /// The tree, or as the transaction of this number sees it.
+    fn view(&mut self, transaction: Option<u32>) -> View<'_> {
+        let open = transaction.and_then(|number| self.open.get_mut(&number));
+        View { base: &mut self.nodes, over: open.map(|open| &mut open.over), now: self.now }
+    }
+
+    /// How many more nodes a domain may own.
+    fn room(&self, who: DomainId, limit: usize, owned: isize) -> usize {
+        if who == DomainId::ZERO {
+            return usize::MAX;
+        }
+        let owned = self.owned.get(&who).copied().unwrap_or(0).saturating_add_signed(owned);
+        limit.saturating_sub(owned)
     }
 
     pub(crate) fn is_quiet(&self) -> bool {
         self.waiting.is_empty()
+    }
+
+    /// When the first of the fired watches arrives; at once, if that was not drawn yet.
+    pub(crate) fn next_due(&self) -> Option<u64> {
+        self.waiting.iter().map(|fired| fired.due.unwrap_or(0)).min()
     }
 
     pub(crate) fn watches(&self) -> impl Iterator<Item = (DomainId, String, String)> + '_ {
@@ -140,25 +176,6 @@ impl Xenstore {
         Ok(())
     }
 
-    /// Delivers one of the events that wait for `owner`.
-    pub(crate) fn deliver(
-        &mut self,
-        owner: DomainId,
-        random: &mut Random,
-        faults: &Faults,
-    ) -> Option<WatchEvent> {
-        let own = (0..self.waiting.len()).filter(|&at| self.waiting[at].0 == owner);
-        let own: Vec<usize> = own.collect();
-        if own.is_empty() || random.chance(faults.late_watches) {
-            return None;
-        }
-        let at = own[random.below(own.len())];
-        if random.chance(faults.repeated_watches) {
-            return Some(self.waiting[at].1.clone());
-        }
-        Some(self.waiting.remove(at).1)
-    }
-
     fn announce(&mut self, special: &str) {
         let hit = self.watches.iter().filter(|watch| watch.path == special);
         let fired: Vec<_> = hit.map(|watch| event(watch, special)).collect();
@@ -166,9 +183,10 @@ impl Xenstore {
     }
 
     fn enqueue(&mut self, fired: Vec<(DomainId, WatchEvent)>) {
-        for one in fired {
-            if !self.waiting.contains(&one) {
-                self.waiting.push(one);
+        for (owner, event) in fired {
+            let waits = |other: &Fired| other.owner == owner && other.event == event;
+            if !self.waiting.iter().any(waits) {
+                self.waiting.push(Fired { owner, event, due: None });
             }
         }
     }
@@ -184,18 +202,16 @@ impl Xenstore {
         self.enqueue(fired);
     }
 
-    fn stamp(&mut self, path: &str) {
-        self.changed.insert(path.to_owned(), self.time);
-    }
-
     /// Changes the tree itself.
     fn apply(&mut self, who: DomainId, change: &Change, limit: usize) -> Result<(), StoreError> {
-        let touched = alter(&mut self.tree, who, change, limit)?;
-        self.time += 1;
-        for path in &touched.changed {
-            self.stamp(path);
+        let room = self.room(who, limit, 0);
+        self.now += 1;
+        let Altered { fired, owned } = self.view(None).alter(who, change, room)?;
+        for (owner, count) in owned {
+            let owned = self.owned.entry(owner).or_default();
+            *owned = owned.saturating_add_signed(count);
         }
-        for (at, (path, node)) in touched.fired.iter().enumerate() {
+        for (at, (path, node)) in fired.iter().enumerate() {
             self.fire(path, node, at > 0);
         }
         Ok(())
@@ -207,14 +223,13 @@ impl Xenstore {
         who: DomainId,
         transaction: Transaction,
         path: &str,
-        look: impl FnOnce(&Tree) -> Result<T, StoreError>,
+        look: impl FnOnce(&View<'_>) -> Result<T, StoreError>,
     ) -> Result<T, StoreError> {
         if transaction == Transaction::NONE {
-            return look(&self.tree);
+            return look(&self.view(None));
         }
-        let open = self.opened(who, transaction);
-        open.touched.insert(path.to_owned());
-        look(&open.tree)
+        self.touch(who, transaction, path);
+        look(&self.view(Some(transaction.0)))
     }
 
     pub(crate) fn changing(
@@ -228,9 +243,20 @@ impl Xenstore {
         if transaction == Transaction::NONE {
             return self.apply(who, &change, limit);
         }
+        let owned = self.opened(who, transaction).owned;
+        let room = self.room(who, limit, owned);
+        let path = change.path();
+        let above = self.view(Some(transaction.0)).nearest(path).0;
+        self.touch(who, transaction, above);
+        self.touch(who, transaction, path);
+        let altered = self.view(Some(transaction.0)).alter(who, &change, room)?;
+        if let Change::Remove(path) = &change {
+            self.touch(who, transaction, holder(path));
+            altered.fired.iter().for_each(|(path, _)| self.touch(who, transaction, path));
+        }
         let open = self.opened(who, transaction);
-        let touched = alter(&mut open.tree, who, &change, limit)?;
-        open.touched.extend(touched.changed);
+        let own = altered.owned.iter().filter(|(owner, _)| *owner == who);
+        open.owned += own.map(|(_, count)| count).sum::<isize>();
         open.changes.push(change);
         Ok(())
     }
@@ -240,6 +266,17 @@ impl Xenstore {
     fn opened(&mut self, who: DomainId, transaction: Transaction) -> &mut Open {
         let open = self.open.get_mut(&transaction.0).filter(|open| open.owner == who);
         open.unwrap_or_else(|| panic!("domain {who} is in no transaction {}", transaction.0))
+    }
+
+    /// Notes that a transaction depends on a node.
+    fn touch(&mut self, who: DomainId, transaction: Transaction, path: &str) {
+        let changed = self.changed(path);
+        self.opened(who, transaction).touched.push((path.to_owned(), changed));
+    }
+
+    /// When a node of the tree itself last changed; `None` if there is none.
+    fn changed(&mut self, path: &str) -> Option<u64> {
+        self.view(None).node(path).map(|node| node.changed)
     }
 
     pub(crate) fn begin(
@@ -252,11 +289,11 @@ impl Xenstore {
             return Err(StoreError::Quota);
         }
         self.transactions_begun += 1;
-        let number = self.transactions_begun;
-        let (tree, begun) = (self.tree.clone(), self.time);
-        let (touched, changes) = (BTreeSet::new(), Vec::new());
-        self.open.insert(number, Open { owner: who, tree, begun, touched, changes });
-        Ok(Transaction(number))
+        let (owner, begun, owned) = (who, self.now, 0);
+        let (over, touched, changes) = (Nodes::new(), Vec::new(), Vec::new());
+        let open = Open { owner, begun, over, owned, touched, changes };
+        self.open.insert(self.transactions_begun, open);
+        Ok(Transaction(self.transactions_begun))
     }
 
     pub(crate) fn end(
@@ -268,14 +305,73 @@ impl Xenstore {
     ) -> Result<(), StoreError> {
         self.opened(who, transaction);
         let Some(open) = self.open.remove(&transaction.0).filter(|_| commit) else { return Ok(()) };
-        let moved = |path: &String| self.changed.get(path).is_some_and(|&at| at > open.begun);
-        if open.touched.iter().any(moved) {
-            return Err(StoreError::Conflict);
+        for (path, seen) in &open.touched {
+            let late = seen.is_some_and(|changed| changed > open.begun);
+            if late || self.changed(path) != *seen {
+                return Err(StoreError::Conflict);
+            }
         }
         for change in &open.changes {
             self.apply(who, change, limits.nodes)?;
         }
         Ok(())
+    }
+}
+
+impl Change {
+    fn path(&self) -> &str {
+        match self {
+            Self::Write(path, _) | Self::Remove(path) | Self::Permit(path, _, _) => path,
+        }
+    }
+}
+
+impl State {
+    /// Delivers one of the fired watches of `owner` that have arrived, or one that has not fired.
+    pub(crate) fn deliver(&mut self, owner: DomainId) -> Option<WatchEvent> {
+        if self.draws(self.faults.spurious_watches)
+            && let Some(event) = self.for_nothing(owner)
+        {
+            self.tally.spurious_watches += 1;
+            return Some(event);
+        }
+        let ready = self.arrived(owner);
+        if ready.is_empty() {
+            return None;
+        }
+        let at = ready[self.random.below(ready.len())];
+        if self.draws(self.faults.repeated_watches) {
+            self.tally.repeated_watches += 1;
+            return Some(self.store.waiting[at].event.clone());
+        }
+        Some(self.store.waiting.remove(at).event)
+    }
+
+    fn arrived(&mut self, owner: DomainId) -> Vec<usize> {
+        let mut ready = Vec::new();
+        for at in 0..self.store.waiting.len() {
+            if self.store.waiting[at].owner != owner {
+                continue;
+            }
+            let due = self.store.waiting[at].due.unwrap_or_else(|| {
+                let (due, late) = self.heard(self.faults.late_watches);
+                self.tally.late_watches += u64::from(late);
+                due
+            });
+            self.store.waiting[at].due = Some(due);
+            if due <= self.clock.now() {
+                ready.push(at);
+            }
+        }
+        ready
+    }
+
+    /// An event of any watch of `owner`, of which nothing is known but that it exists.
+    fn for_nothing(&mut self, owner: DomainId) -> Option<WatchEvent> {
+        let own = self.store.watches.iter().filter(|watch| watch.owner == owner);
+        let count = own.clone().count();
+        let at = (count > 0).then(|| self.random.below(count))?;
+        own.map(|watch| event(watch, &watch.path).1).nth(at)
     }
 }
 
@@ -286,37 +382,38 @@ fn event(watch: &Watch, path: &str) -> (DomainId, WatchEvent) {
     (watch.owner, WatchEvent { path, token: watch.token.clone() })
 }
 
-/// What a change touched: nodes that are different now, and nodes to fire watches for, the first
-/// with everything above it.
-struct Touched {
-    changed: Vec<String>,
+/// What a change did.
+struct Altered {
+    /// Nodes to fire watches for, the first with everything above it.
     fired: Vec<(String, Node)>,
+    /// By how much the number of nodes has changed that a domain owns.
+    owned: Vec<(DomainId, isize)>,
 }
 
-fn alter(
-    tree: &mut Tree,
-    who: DomainId,
-    change: &Change,
-    limit: usize,
-) -> Result<Touched, StoreError> {
-    let here =
-        |tree: &Tree, path: &String| tree.node(path).map(|node| (path.clone(), node.clone()));
-    Ok(match change {
-        Change::Write(path, value) => {
-            let changed = tree.write(who, path, value, limit)?;
-            Touched { changed, fired: here(tree, path).into_iter().collect() }
-        }
-        Change::Remove(path) => {
-            let fired = tree.remove(who, path)?;
-            let mut changed: Vec<String> = fired.iter().map(|(path, _)| path.clone()).collect();
-            changed.push(path.clone());
-            changed.push(holder(path).to_owned());
-            Touched { changed, fired }
-        }
-        Change::Permit(path, owner, reader) => {
-            tree.permit(who, path, *owner, *reader)?;
-            let changed = vec![path.clone()];
-            Touched { changed, fired: here(tree, path).into_iter().collect() }
-        }
-    })
+impl View<'_> {
+    fn alter(
+        &mut self,
+        who: DomainId,
+        change: &Change,
+        room: usize,
+    ) -> Result<Altered, StoreError> {
+        let owned = match change {
+            Change::Write(path, value) => {
+                let (owner, made) = self.write(who, path, value, room)?;
+                vec![(owner, made.cast_signed())]
+            }
+            Change::Remove(path) => {
+                let fired = self.remove(who, path)?;
+                let owned = fired.iter().map(|(_, node)| (node.owner(), -1)).collect();
+                return Ok(Altered { fired, owned });
+            }
+            Change::Permit(path, owner, reader) => {
+                let before = self.permit(who, path, *owner, *reader)?;
+                vec![(before, -1), (*owner, 1)]
+            }
+        };
+        let path = change.path();
+        let fired = self.node(path).map(|node| (path.to_owned(), node.clone()));
+        Ok(Altered { fired: fired.into_iter().collect(), owned })
+    }
 }

@@ -11,7 +11,7 @@ use blkback::crew::{Connect, Crew, Report, WorkerId};
 use blkback::disk::Disk;
 use blkback::{Buffer, Counters, Link, Past, RingPages, Session, Turn};
 use ring::Broken;
-use sim::{Domain, MappedPage};
+use sim::{Clock, Domain, MappedPage, Random};
 use xen::{Access, Events, Maps, Port};
 
 use crate::{Platter, SeededDisk};
@@ -33,11 +33,11 @@ struct Joined {
 
 struct State {
     domain: Domain,
-    seed: u64,
+    clock: Clock,
+    random: Random,
     platters: BTreeMap<PathBuf, Platter>,
     workers: BTreeMap<WorkerId, Worker>,
     reports: VecDeque<(WorkerId, Report)>,
-    connections: u64,
 }
 
 /// All workers of one daemon. Clones are the same crew.
@@ -47,8 +47,10 @@ pub struct SimCrew(Arc<Mutex<State>>);
 impl SimCrew {
     /// A crew in `domain` that finds `platters` by the names of their images.
     pub fn new(domain: Domain, platters: BTreeMap<PathBuf, Platter>, seed: u64) -> Self {
+        let clock = domain.clock();
         let (workers, reports) = (BTreeMap::new(), VecDeque::new());
-        let state = State { domain, seed, platters, workers, reports, connections: 0 };
+        let random = Random::new(seed);
+        let state = State { domain, clock, random, platters, workers, reports };
         Self(Arc::new(Mutex::new(state)))
     }
 
@@ -60,7 +62,30 @@ impl SimCrew {
     /// Gives every worker that something has woken its turn; tells whether one had something
     /// to do.
     pub fn turn(&self) -> bool {
-        self.lock().turn()
+        self.lock().turn(1000)
+    }
+
+    /// The same, but of 1000 workers with something to do so many get their turn.
+    pub fn turn_some(&self, per_mille: u16) -> bool {
+        self.lock().turn(per_mille)
+    }
+
+    /// Whether a ring is served from this medium.
+    pub fn serves(&self, platter: &Platter) -> bool {
+        let state = self.lock();
+        state.workers.values().any(|worker| worker.joined.is_some() && worker.platter.is(platter))
+    }
+
+    /// Draws everything from now on from another seed.
+    pub fn reseed(&self, seed: u64) {
+        self.lock().random = Random::new(seed);
+    }
+
+    /// When the next worker has something to do; `None` if none has by itself.
+    pub fn next_due(&self) -> Option<u64> {
+        let state = self.lock();
+        let joined = state.workers.values().filter_map(|worker| worker.joined.as_ref());
+        joined.filter_map(|it| if it.woken { Some(0) } else { it.session.disk().next_due() }).min()
     }
 
     /// What the sessions that are up have counted, summed by `field`.
@@ -81,34 +106,30 @@ impl SimCrew {
 }
 
 impl State {
-    fn turn(&mut self) -> bool {
+    fn turn(&mut self, per_mille: u16) -> bool {
         while let Some(port) = self.domain.take_event() {
             let joined = self.workers.values_mut().filter_map(|worker| worker.joined.as_mut());
             joined.filter(|joined| joined.port == port).for_each(|joined| joined.woken = true);
         }
-        let ids: Vec<WorkerId> = self.workers.keys().copied().collect();
         let mut busy = false;
-        for id in ids {
-            busy |= self.turn_one(id);
+        for (&id, worker) in &mut self.workers {
+            let Some(joined) = &mut worker.joined else { continue };
+            let due = joined.woken || joined.session.disk().is_due();
+            if !(due || joined.is_done()) || !self.random.chance(per_mille) {
+                continue;
+            }
+            busy = true;
+            joined.session.disk_mut().reseed(self.random.next());
+            let ended = match if due { joined.turn() } else { Ok(()) } {
+                Err(broken) => Some(Report::Broken(broken.to_string())),
+                Ok(()) => joined.is_done().then_some(Report::Stopped),
+            };
+            if let Some(report) = ended {
+                worker.leave();
+                self.reports.push_back((id, report));
+            }
         }
         busy
-    }
-
-    fn turn_one(&mut self, id: WorkerId) -> bool {
-        let Some(worker) = self.workers.get_mut(&id) else { return false };
-        let Some(joined) = &mut worker.joined else { return false };
-        let due = joined.woken || joined.session.disk().is_due();
-        let ended = match if due { joined.turn() } else { Ok(()) } {
-            Err(broken) => Some(Report::Broken(broken.to_string())),
-            Ok(()) if joined.stopping && joined.session.pending() == 0 => Some(Report::Stopped),
-            Ok(()) => None,
-        };
-        if let Some(report) = ended {
-            worker.leave();
-            self.reports.push_back((id, report));
-            return true;
-        }
-        due
     }
 }
 
@@ -117,6 +138,11 @@ impl Joined {
         self.woken = false;
         self.woken = self.session.turn()? == Turn::Again;
         Ok(())
+    }
+
+    /// Whether nothing is left to do before it stops, as it was told to.
+    fn is_done(&self) -> bool {
+        self.stopping && self.session.pending() == 0
     }
 }
 
@@ -134,11 +160,17 @@ impl Crew for SimCrew {
         let mut state = self.lock();
         let report = match state.platters.get(&image).cloned() {
             None => Report::Unopened(format!("{}: no such file", image.display())),
+            // As the lock on the file does it.
+            Some(platter) if state.workers.values().any(|it| it.platter.is(&platter)) => {
+                Report::Unopened(format!("{}: in use by another disk", image.display()))
+            }
             Some(platter) => {
                 if read_only {
                     platter.protect();
                 }
-                let profile = SeededDisk::<Buffer<MappedPage>>::new(&platter, 0).profile();
+                platter.opened();
+                let clock = state.clock.clone();
+                let profile = SeededDisk::<Buffer<MappedPage>>::new(&platter, clock, 0).profile();
                 let new = Worker { platter, joined: None, past: Past::default() };
                 state.workers.insert(worker, new);
                 Report::Opened(profile)
@@ -149,11 +181,10 @@ impl Crew for SimCrew {
 
     fn connect(&mut self, id: WorkerId, connect: Connect) {
         let mut state = self.lock();
-        state.connections += 1;
-        let seed = state.seed ^ state.connections;
-        let domain = state.domain.clone();
+        let seed = state.random.next();
+        let (domain, clock) = (state.domain.clone(), state.clock.clone());
         let Some(worker) = state.workers.get_mut(&id) else { return };
-        let disk = SeededDisk::new(&worker.platter, seed);
+        let disk = SeededDisk::new(&worker.platter, clock, seed);
         let Connect { peer, ring, port, agreed, geometry } = connect;
         let report = match domain.map(peer, &ring, Access::Write) {
             Err(error) => Report::Unconnected(format!("the ring: {error}")),

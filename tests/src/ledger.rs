@@ -1,46 +1,48 @@
-//! The reference model: what may stand on a disk, sector by sector, and a user who checks it.
+//! A user of a disk who knows what he wrote, and holds everything that he reads against it.
 //!
-//! Every sector's content is made from a stamp. A write that was answered well leaves one stamp
-//! possible; one that failed, or was never answered, leaves the old and the new. Operations in
-//! flight never overlap, as with any user who wants to know what he wrote.
-
-use std::collections::BTreeMap;
+//! Every sector's content is made from a stamp. What a sector may hold is
+//! [`Versions`](crate::versions)'s to say; here is who asked for what and how it ended. Operations
+//! in flight never overlap, as with any user who wants to know what he wrote.
 
 use blkfront::{Disk, Tag};
 use blkif::{Operation, Status};
 use sim::{Domain, Random};
 
-const SECTOR: usize = 512;
+use crate::Platter;
+use crate::versions::{SECTOR, Stamp, Versions, content};
 
-/// What a sector holds: 0 stands for zeros, anything else for a pattern of its own.
-type Stamp = u64;
-
-/// The content of a sector with a stamp.
-fn content(sector: usize, stamp: Stamp) -> [u8; SECTOR] {
-    let mut bytes = [0; SECTOR];
-    if stamp != 0 {
-        let mut random = Random::new(stamp ^ (sector as u64) << 32);
-        for word in bytes.chunks_exact_mut(8) {
-            word.copy_from_slice(&random.next().to_le_bytes());
-        }
-    }
-    bytes
-}
+/// As many operations are in flight at most.
+const FLIGHTS_MAX: usize = 32;
+/// Sectors of a long operation: 11 pages.
+const LONG: usize = 88;
+/// Sectors of a short one. Most are short, as long ones cost time and tell little more.
+const SHORT: usize = 4;
 
 /// An operation without an answer.
 struct Flight {
+    tag: Tag,
     operation: Operation,
     sector: usize,
     sectors: usize,
     stamp: Stamp,
+    /// When it was asked for.
+    asked: u64,
+    /// A flush had failed: nothing that writes may end well.
+    hopeless: bool,
 }
 
 /// What one user of a disk believes.
 pub struct Ledger {
-    /// For each sector the stamps that it may have.
-    possible: Vec<Vec<Stamp>>,
-    flights: BTreeMap<usize, (Tag, Flight)>,
+    sectors: Vec<Versions>,
+    flights: Vec<Flight>,
     stamps: Stamp,
+    /// Counts what was asked and answered.
+    now: u64,
+    /// Where the last operation ended: some go on there.
+    end: usize,
+    hopeless: bool,
+    /// Memory for what is read.
+    read: Vec<u8>,
     /// Operations answered well.
     pub done: usize,
     /// Operations answered with an error.
@@ -50,13 +52,19 @@ pub struct Ledger {
 impl Ledger {
     /// A disk of zeros.
     pub fn new(sectors: usize) -> Self {
-        let possible = vec![vec![0]; sectors];
-        Self { possible, flights: BTreeMap::new(), stamps: 0, done: 0, failed: 0 }
+        let sectors = vec![Versions::new(); sectors];
+        let (flights, read, stamps, now, end) = (Vec::new(), Vec::new(), 0, 0, 0);
+        Self { sectors, flights, stamps, now, end, hopeless: false, read, done: 0, failed: 0 }
     }
 
     /// How many operations have no answer.
     pub fn in_flight(&self) -> usize {
         self.flights.len()
+    }
+
+    /// Whether from now on nothing that writes may end well, because a flush has failed.
+    pub fn set_hopeless(&mut self, hopeless: bool) {
+        self.hopeless = hopeless;
     }
 
     /// Submits one operation that `random` chooses, unless there is no room for it.
@@ -83,36 +91,42 @@ impl Ledger {
     }
 
     fn ask(&mut self, disk: &mut Disk<Domain, Domain>, random: &mut Random, operation: Operation) {
-        if disk.free_slots() == 0 || self.in_flight() >= 32 {
-            return;
-        }
-        // Mostly small, as long ones cost time and tell little more.
-        let most = if random.below(8) == 0 { 88 } else { 12 };
-        let sectors = if operation == Operation::Flush { 0 } else { 1 + random.below(most) };
-        let sector = random.below(self.possible.len() - sectors + 1);
-        let taken =
-            |(_, f): &(Tag, Flight)| sector < f.sector + f.sectors && f.sector < sector + sectors;
-        if self.flights.values().any(taken) {
-            return;
+        let most = if random.below(32) == 0 { LONG } else { SHORT };
+        // Of flushes, some bring data that is to be written after them.
+        let none = operation == Operation::Flush && random.below(4) > 0;
+        let sectors = if none { 0 } else { 1 + random.below(most) };
+        let places = self.sectors.len() - sectors + 1;
+        let goes_on = random.below(4) == 0 && self.end < places;
+        let sector = if goes_on { self.end } else { random.below(places) };
+        self.request(disk, operation, sector, sectors);
+    }
+
+    /// Submits one operation, unless there is no room for it or it would overlap with another;
+    /// tells whether it did.
+    ///
+    /// # Panics
+    /// If the disk refuses what is lawful.
+    pub fn request(
+        &mut self,
+        disk: &mut Disk<Domain, Domain>,
+        operation: Operation,
+        sector: usize,
+        sectors: usize,
+    ) -> bool {
+        let taken = |f: &Flight| sector < f.sector + f.sectors && f.sector < sector + sectors;
+        let full = disk.free_slots() == 0 || self.in_flight() >= FLIGHTS_MAX;
+        if full || self.flights.iter().any(taken) {
+            return false;
         }
         self.stamps += 1;
-        let stamp = if operation == Operation::Write { self.stamps } else { 0 };
-        let flight = Flight { operation, sector, sectors, stamp };
-        let tag = match operation {
-            Operation::Flush => disk.flush().expect("offered"),
-            Operation::Discard => disk.discard(sector as u64, sectors as u64).expect("offered"),
-            _ => {
-                let Some(buffer) = disk.buffer(sectors * SECTOR) else { return };
-                if operation == Operation::Write {
-                    for at in 0..sectors {
-                        buffer.write(at * SECTOR, &content(sector + at, stamp));
-                    }
-                }
-                let submitted = disk.submit(operation, sector as u64, buffer);
-                submitted.map_err(|refused| refused.error).expect("lawful")
-            }
-        };
-        self.flights.insert(tag.place(), (tag, flight));
+        let brings = matches!(operation, Operation::Write | Operation::Flush) && sectors > 0;
+        let stamp = if brings { self.stamps } else { 0 };
+        let Some(tag) = submitted(disk, operation, (sector, sectors), stamp) else { return false };
+        self.now += 1;
+        self.end = sector + sectors;
+        let (asked, hopeless) = (self.now, self.hopeless && operation != Operation::Read);
+        self.flights.push(Flight { tag, operation, sector, sectors, stamp, asked, hopeless });
+        true
     }
 
     /// Takes every completion that is there and checks it.
@@ -123,60 +137,128 @@ impl Ledger {
         let mut taken = 0;
         while let Some(completion) = disk.poll().expect("an honest back") {
             taken += 1;
-            let (tag, flight) = self.flights.remove(&completion.tag.place()).expect("in flight");
-            assert_eq!((tag, flight.operation), (completion.tag, completion.operation));
+            self.now += 1;
+            let flight = self.flights.iter().position(|it| it.tag == completion.tag);
+            let flight = self.flights.swap_remove(flight.expect("in flight"));
+            assert_eq!(flight.operation, completion.operation);
             if completion.status != Status::Okay {
                 self.failed += 1;
                 self.doubt(&flight);
                 continue;
             }
+            assert!(!flight.hopeless, "{:?} ended well after a failed flush", flight.operation);
             self.done += 1;
-            match flight.operation {
-                Operation::Read => {
-                    let mut bytes = vec![0; flight.sectors * SECTOR];
-                    completion.buffer.expect("its buffer").read(0, &mut bytes);
-                    self.check(flight.sector, &bytes);
-                }
-                _ => self.settle(&flight),
+            if flight.operation != Operation::Read {
+                self.settle(&flight);
+                continue;
             }
+            let mut bytes = std::mem::take(&mut self.read);
+            bytes.resize(flight.sectors * SECTOR, 0);
+            completion.buffer.expect("its buffer").read(0, &mut bytes);
+            self.check(flight.sector, &bytes);
+            self.read = bytes;
         }
         taken
     }
 
     /// The connection is gone: what was in flight may have happened or not.
     pub fn lose(&mut self) {
-        for (_, (_, flight)) in std::mem::take(&mut self.flights) {
+        for flight in std::mem::take(&mut self.flights) {
             self.doubt(&flight);
         }
     }
 
-    /// Holds what is on the disk against what may be.
+    /// Holds what was read against what may be.
     ///
     /// # Panics
     /// If a sector holds what it cannot.
     pub fn check(&mut self, first: usize, bytes: &[u8]) {
-        for (at, found) in bytes.chunks_exact(SECTOR).enumerate() {
-            let sector = first + at;
-            let possible = &mut self.possible[sector];
-            possible.retain(|&stamp| found == content(sector, stamp));
-            assert!(!possible.is_empty(), "sector {sector} holds what was never written there");
+        for (sector, found) in (first..).zip(bytes.chunks_exact(SECTOR)) {
+            let seen = self.sectors[sector].seen(sector, found);
+            assert!(seen, "sector {sector} holds what was never written there, or too old");
         }
     }
 
+    /// Holds what a power cut has left against what it may leave. Who was connected is gone.
+    ///
+    /// # Panics
+    /// If a sector lost what was flushed, or holds what was never written there.
+    pub fn check_after_power_cut(&mut self, platter: &Platter) {
+        self.lose();
+        platter.look(0, self.sectors.len(), |bytes| {
+            for (sector, found) in bytes.chunks_exact(SECTOR).enumerate() {
+                let fine = self.sectors[sector].survived(sector, found);
+                assert!(fine, "sector {sector} after a power cut holds what it cannot");
+            }
+        });
+    }
+
+    /// Holds everything that a power cut might leave now against what it may leave; tells how many
+    /// different disks those are, torn sectors aside.
+    ///
+    /// # Panics
+    /// As [`check_after_power_cut`](Self::check_after_power_cut).
+    pub fn check_if_power_failed(&self, platter: &Platter) -> usize {
+        let mut versions = vec![0; self.sectors.len()];
+        platter.versions(|sector, bytes| {
+            versions[sector] += 1;
+            let unanswered = self.flights.iter().filter(|it| writes(it)).any(|it| {
+                (it.sector..it.sector + it.sectors).contains(&sector)
+                    && bytes == content(sector, it.stamp)
+            });
+            let fine = unanswered || self.sectors[sector].may_survive(sector, bytes);
+            assert!(fine, "sector {sector} would hold what it cannot, if power failed now");
+        });
+        versions.iter().product()
+    }
+
     fn settle(&mut self, flight: &Flight) {
-        for possible in &mut self.possible[flight.sector..flight.sector + flight.sectors] {
-            *possible = vec![flight.stamp];
+        if flight.operation == Operation::Flush {
+            self.sectors.iter_mut().for_each(|versions| versions.flushed(flight.asked));
+        }
+        for versions in &mut self.sectors[flight.sector..flight.sector + flight.sectors] {
+            versions.written(flight.stamp, self.now);
         }
     }
 
     fn doubt(&mut self, flight: &Flight) {
-        if !matches!(flight.operation, Operation::Write | Operation::Discard) {
-            return;
+        if flight.operation == Operation::Flush {
+            self.sectors.iter_mut().for_each(Versions::not_flushed);
         }
-        for possible in &mut self.possible[flight.sector..flight.sector + flight.sectors] {
-            if !possible.contains(&flight.stamp) {
-                possible.push(flight.stamp);
+        if writes(flight) {
+            for versions in &mut self.sectors[flight.sector..flight.sector + flight.sectors] {
+                versions.doubted(flight.stamp);
             }
         }
     }
+}
+
+/// Whether it changes sectors.
+fn writes(flight: &Flight) -> bool {
+    flight.operation != Operation::Read && flight.sectors > 0
+}
+
+/// Gives an operation to the disk; `None` if there are too few pages for it.
+fn submitted(
+    disk: &mut Disk<Domain, Domain>,
+    operation: Operation,
+    (sector, sectors): (usize, usize),
+    stamp: Stamp,
+) -> Option<Tag> {
+    let lawful = "lawful and offered";
+    match operation {
+        Operation::Flush if sectors == 0 => return Some(disk.flush().expect(lawful)),
+        Operation::Discard => {
+            return Some(disk.discard(sector as u64, sectors as u64).expect(lawful));
+        }
+        _ => {}
+    }
+    let buffer = disk.buffer(sectors * SECTOR)?;
+    if operation != Operation::Read {
+        for at in 0..sectors {
+            buffer.write(at * SECTOR, &content(sector + at, stamp));
+        }
+    }
+    let submitted = disk.submit(operation, sector as u64, buffer);
+    Some(submitted.map_err(|refused| refused.error).expect(lawful))
 }

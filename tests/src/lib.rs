@@ -5,26 +5,41 @@
 //! between them and the wire.
 #![forbid(unsafe_code)]
 
+mod choices;
 mod crew;
+mod guest;
+mod house;
 mod ledger;
 mod liar;
+mod medium;
 pub mod oracle;
 mod pages;
 mod plain;
 mod platter;
 mod raw_back;
 mod raw_front;
+mod score;
+pub mod script;
+mod tale;
 mod toolstack;
 pub mod torture;
+mod trial;
+mod versions;
 mod world;
 
+pub use choices::Choices;
 pub use crew::SimCrew;
+pub use guest::Guest;
 pub use ledger::Ledger;
 pub use liar::Liar;
 pub use pages::Pages;
 pub use plain::Plain;
-pub use platter::{Platter, SeededDisk};
+pub use platter::{Harm, Manners, Platter, SeededDisk};
 pub use raw_back::RawBack;
 pub use raw_front::RawFront;
+pub use score::{End, Score};
+pub use script::Script;
+pub use tale::{Outcome, Tale};
 pub use toolstack::Wanted;
-pub use world::{Guest, KEEP, World};
+pub use trial::{Failure, shrink, tried};
+pub use world::{KEEP, World, survives};

@@ -1,45 +1,26 @@
 //! One machine with a back in domain 0 and any number of guests, told step by step.
 //!
 //! Nothing runs by itself: [`World::settle`] gives everybody turns until nobody has anything to
-//! do. All choices come from the seed.
+//! do. All choices come from the seed, and time is the machine's [`Clock`], in microseconds: it goes
+//! on with every call, and jumps to the next thing that is due when nobody has anything to do.
 
 use std::collections::BTreeMap;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::path::PathBuf;
 use std::time::Duration;
 
 use blkback::Control;
 use blkback::connect::Leave;
-use blkfront::elevator::Elevators;
-use blkfront::{Device, DeviceError, Disk, Wishes};
-use ring::Rest;
-use sim::{Domain, Random, Sim};
-use xen::{DomainId, Store, Transaction};
+use sim::{Clock, Died, Domain, Doom, Random, Sim};
+use xen::{DomainId, Store, StoreError, Transaction};
 
-use crate::{Ledger, Plain, Platter, SimCrew, Wanted};
+use crate::{Guest, Ledger, Platter, SimCrew, Wanted};
 
 /// How long the back keeps the disks of a guest that is gone.
 pub const KEEP: Duration = Duration::from_secs(60);
 
 /// More rounds than any story needs to come to rest.
 const ROUNDS_MAX: usize = 10_000;
-
-/// A guest with its devices, by their number.
-pub struct Guest {
-    /// The guest's domain.
-    pub domain: Domain,
-    /// Whether its devices keep their grants; for devices that are opened from now on.
-    pub persistent: bool,
-    /// The elevator of devices that it opens.
-    pub elevator: &'static str,
-    devices: BTreeMap<u32, Attached>,
-}
-
-struct Attached {
-    device: Device<Domain, Domain>,
-    /// Its event was raised, or it found more at rest.
-    woken: bool,
-    trouble: Option<DeviceError>,
-}
 
 /// A back: control plane and workers.
 struct Back {
@@ -55,22 +36,34 @@ pub struct World {
     pub dom0: Domain,
     /// For whatever the story chooses.
     pub random: Random,
+    clock: Clock,
     seed: u64,
     platters: BTreeMap<PathBuf, Platter>,
     back: Option<Back>,
-    clock: Duration,
+}
+
+/// Runs what a program does; tells whether the program survived it. See [`Sim::doom`].
+pub fn survives(program: impl FnOnce()) -> bool {
+    match catch_unwind(AssertUnwindSafe(program)) {
+        Ok(()) => true,
+        Err(payload) if payload.is::<Died>() => false,
+        Err(payload) => resume_unwind(payload),
+    }
 }
 
 impl World {
     /// A machine without guests whose back is up.
     pub fn new(seed: u64) -> Self {
-        let sim = Sim::new(seed);
-        let dom0 = sim.domain(DomainId::ZERO);
-        let random = Random::new(!seed);
-        let (platters, clock) = (BTreeMap::new(), Duration::ZERO);
-        let mut world = Self { sim, dom0, random, seed, platters, back: None, clock };
+        let mut world = Self::without_back(seed);
         world.start_back();
         world
+    }
+
+    /// A machine without guests whose back is not up yet.
+    pub fn without_back(seed: u64) -> Self {
+        let sim = Sim::new(seed);
+        let (clock, dom0, random) = (sim.clock(), sim.domain(DomainId::ZERO), Random::new(!seed));
+        Self { sim, dom0, random, clock, seed, platters: BTreeMap::new(), back: None }
     }
 
     /// A new disk image of zeros under a name.
@@ -83,15 +76,43 @@ impl World {
         platter
     }
 
+    /// Draws everything from now on from another seed.
+    pub fn reseed(&mut self, seed: u64) {
+        self.sim.reseed(seed);
+        self.random = Random::new(!seed);
+        if let Some(back) = &self.back {
+            back.crew.reseed(seed.rotate_left(32));
+        }
+    }
+
     /// Starts a back in domain 0.
     ///
     /// # Panics
     /// If xenstore refuses domain 0.
     pub fn start_back(&mut self) {
+        self.try_start_back().expect("xenstore");
+    }
+
+    /// Starts a back in domain 0.
+    ///
+    /// # Errors
+    /// What the back ends with at once.
+    pub fn try_start_back(&mut self) -> Result<(), StoreError> {
         let crew = SimCrew::new(self.dom0.clone(), self.platters.clone(), self.seed);
         let control = Control::new(self.dom0.clone(), crew.clone(), DomainId::ZERO, KEEP);
-        self.back = Some(Back { control: control.expect("xenstore"), crew });
-        self.wait(Duration::ZERO);
+        match control {
+            Ok(control) => self.back = Some(Back { control, crew }),
+            Err(error) => {
+                self.crash_back();
+                return Err(error);
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether there is a back.
+    pub fn has_back(&self) -> bool {
+        self.back.is_some()
     }
 
     /// The back dies without a word, and its kernel takes back what it held.
@@ -99,6 +120,38 @@ impl World {
         self.sim.crash(DomainId::ZERO);
         self.dom0 = self.sim.domain(DomainId::ZERO);
         self.back = None;
+    }
+
+    /// The back dies at one of its calls, after so many more, if it makes that many in what it
+    /// does; tells how many calls it had left, or `None` if it died.
+    pub fn doom_back(&mut self, calls: u64, doing: impl FnOnce(&mut Self)) -> Option<u64> {
+        self.sim.doom(DomainId::ZERO, calls, Doom::Program);
+        let survived = survives(|| doing(self));
+        let left = self.sim.spare();
+        if survived {
+            return left;
+        }
+        self.dom0 = self.sim.domain(DomainId::ZERO);
+        self.back = None;
+        None
+    }
+
+    /// Power is cut and comes back: of all that was, only the disks are there, with what they kept.
+    /// No back is up; guests from before are to be dropped.
+    pub fn cut_power(&mut self) {
+        self.back = None;
+        self.sim.restart();
+        self.dom0 = self.sim.domain(DomainId::ZERO);
+        for platter in self.platters.values() {
+            platter.cut_power(&mut self.random);
+        }
+    }
+
+    /// Lets time pass until the next thing is due; tells whether anything is.
+    pub fn pass(&self) -> bool {
+        let work = self.back.as_ref().and_then(|back| back.crew.next_due());
+        let due = work.into_iter().chain(self.sim.next_due()).min();
+        due.inspect(|&due| self.clock.reach(due)).is_some()
     }
 
     /// Asks the back to close everything.
@@ -144,6 +197,11 @@ impl World {
         self.back.as_ref().map_or(0, |back| back.control.device_count())
     }
 
+    /// Whether the back serves a ring from this medium.
+    pub fn serves(&self, platter: &Platter) -> bool {
+        self.back.as_ref().is_some_and(|back| back.crew.serves(platter))
+    }
+
     /// The workers of the back.
     ///
     /// # Panics
@@ -163,8 +221,7 @@ impl World {
     }
 
     fn life(&self, id: u16, nodes: &[(&str, &str)]) -> Guest {
-        let (domain, devices) = (self.sim.guest(DomainId(id), nodes), BTreeMap::new());
-        Guest { domain, persistent: true, elevator: "noop", devices }
+        Guest::new(self.sim.guest(DomainId(id), nodes))
     }
 
     /// Destroys a guest as the tool stack does. Whether its directory goes before its domain is
@@ -190,11 +247,8 @@ impl World {
     }
 
     /// Lets so much time pass.
-    pub fn wait(&mut self, time: Duration) {
-        self.clock += time;
-        if let Some(back) = &mut self.back {
-            back.control.at(self.clock);
-        }
+    pub fn wait(&self, time: Duration) {
+        self.clock.pass(u64::try_from(time.as_micros()).unwrap_or(u64::MAX));
     }
 
     /// Gives the back one turn; tells whether it had something to do.
@@ -202,9 +256,23 @@ impl World {
     /// # Panics
     /// If the back loses its xenstore.
     pub fn turn_back(&mut self) -> bool {
-        let Some(back) = &mut self.back else { return false };
-        back.control.work().expect("xenstore");
-        back.crew.turn()
+        let more = self.turn_control().expect("xenstore");
+        self.turn_workers(1000) || more
+    }
+
+    /// Gives the back's control plane one turn; tells whether it has more to do.
+    ///
+    /// # Errors
+    /// What ends the back.
+    pub fn turn_control(&mut self) -> Result<bool, StoreError> {
+        let Some(back) = &mut self.back else { return Ok(false) };
+        back.control.at(Duration::from_micros(self.clock.now()));
+        Ok(back.control.work()? || back.control.is_stuck())
+    }
+
+    /// Gives so many of 1000 workers with something to do one turn; tells whether one had.
+    pub fn turn_workers(&mut self, per_mille: u16) -> bool {
+        self.back.as_ref().is_some_and(|back| back.crew.turn_some(per_mille))
     }
 
     /// Gives the back alone more turns than it needs for anything.
@@ -227,7 +295,7 @@ impl World {
             for guest in guests.iter_mut() {
                 busy |= guest.turn();
             }
-            if !busy && self.sim.is_quiet() {
+            if !busy && !self.pass() {
                 return;
             }
         }
@@ -255,127 +323,9 @@ impl World {
     ///
     /// # Panics
     /// If the guest does not find it.
-    pub fn plug(&mut self, guest: &mut Guest, wanted: &Wanted<'_>, wishes: Wishes) {
+    pub fn plug(&mut self, guest: &mut Guest, wanted: &Wanted<'_>, wishes: blkfront::Wishes) {
         wanted.attach(&self.dom0).expect("attached");
         guest.open(wanted.vdev, wishes);
         self.settle(&mut [guest]);
-    }
-}
-
-impl Guest {
-    /// Finds a device in the guest's own directory.
-    ///
-    /// # Panics
-    /// If it is not there, or there is no such elevator.
-    pub fn open(&mut self, vdev: u32, wishes: Wishes) {
-        let path = format!("device/vbd/{vdev}");
-        let seam = (self.domain.clone(), self.domain.clone());
-        let mut device = Device::open(&self.domain, &path, seam, wishes).expect("a device");
-        device.set_elevator(Elevators::new().find(self.elevator).expect("a name of one"));
-        self.domain.watch(&device.watched(), &vdev.to_string()).expect("a watch");
-        self.devices.insert(vdev, Attached { device, woken: false, trouble: None });
-    }
-
-    /// A device.
-    ///
-    /// # Panics
-    /// If there is no such device.
-    pub fn device(&mut self, vdev: u32) -> &mut Device<Domain, Domain> {
-        &mut self.devices.get_mut(&vdev).expect("a device").device
-    }
-
-    /// Forgets a device, which drops all it has.
-    ///
-    /// # Panics
-    /// If there is no such device.
-    pub fn forget(&mut self, vdev: u32) {
-        let gone = self.devices.remove(&vdev).expect("a device");
-        let watched = gone.device.watched();
-        self.domain.unwatch(&watched, &vdev.to_string()).expect("its watch");
-    }
-
-    /// Takes in events and fired watches; tells whether there were any.
-    ///
-    /// # Panics
-    /// If a device loses its xenstore.
-    pub fn turn(&mut self) -> bool {
-        let mut busy = false;
-        while let Some(event) = self.domain.event().expect("xenstore") {
-            busy = true;
-            let vdev: u32 = event.token.parse().expect("its own token");
-            if let Some(attached) = self.devices.get_mut(&vdev) {
-                attached.turn(&Plain { domain: &self.domain, keeps: self.persistent });
-            }
-        }
-        while let Some(port) = self.domain.take_event() {
-            busy = true;
-            for attached in self.devices.values_mut() {
-                let woken = attached.device.disk().filter(|disk| disk.port() == port);
-                if let Some(disk) = woken {
-                    disk.woken();
-                    attached.woken = true;
-                }
-            }
-        }
-        busy
-    }
-
-    /// The disk of a device.
-    ///
-    /// # Panics
-    /// If it is not connected.
-    pub fn disk(&mut self, vdev: u32) -> &mut Disk<Domain, Domain> {
-        self.device(vdev).disk().expect("a connected device")
-    }
-
-    /// Takes completions, if there is such a device and an event said that there are some, until
-    /// none is left; then asks for the next event.
-    ///
-    /// # Panics
-    /// If the back breaks the ring.
-    pub fn listen(&mut self, vdev: u32, ledger: &mut Ledger) {
-        let Some(attached) = self.devices.get_mut(&vdev) else { return };
-        if !std::mem::take(&mut attached.woken) {
-            return;
-        }
-        let Some(disk) = attached.device.disk() else { return };
-        loop {
-            ledger.poll(disk);
-            // What had no room goes down now.
-            disk.kick();
-            if disk.rest().expect("an honest back") == Rest::Idle {
-                break;
-            }
-        }
-        // A device that closes goes on once it has its last answer.
-        self.look(vdev);
-    }
-
-    /// Whether the guest has such a device in service.
-    pub fn is_connected(&self, vdev: u32) -> bool {
-        self.devices.get(&vdev).is_some_and(|attached| attached.device.is_connected())
-    }
-
-    /// What a device last could not do.
-    pub fn trouble(&self, vdev: u32) -> Option<&DeviceError> {
-        self.devices.get(&vdev)?.trouble.as_ref()
-    }
-
-    /// Lets a device look at xenstore again.
-    pub fn look(&mut self, vdev: u32) {
-        let store = Plain { domain: &self.domain, keeps: self.persistent };
-        self.devices.get_mut(&vdev).expect("a device").turn(&store);
-    }
-
-    /// What the guest says its state is.
-    pub fn state(&self, vdev: u32) -> Option<String> {
-        let path = format!("device/vbd/{vdev}/state");
-        self.domain.read(Transaction::NONE, &path).expect("its own node")
-    }
-}
-
-impl Attached {
-    fn turn(&mut self, store: &Plain<'_>) {
-        self.trouble = self.device.turn(store).err().or(self.trouble.take());
     }
 }

@@ -4,8 +4,8 @@
 use blkback::connect::Leave;
 use blkfront::{DeviceError, SetupError, SubmitError, Wishes};
 use blkif::{Operation, Status};
-use sim::Limits;
-use tests::{Guest, Ledger, Platter, Wanted, World};
+use sim::{Call, Limits, Spell, Strike};
+use tests::{Guest, Ledger, Manners, Platter, Wanted, World};
 use xen::GrantError;
 
 const SECTORS: usize = 2048;
@@ -63,6 +63,54 @@ fn a_detach_waits_for_what_is_in_flight_and_loses_nothing() {
         world.settle(&mut [&mut guest]);
         world.end();
     }
+}
+
+#[test]
+fn requests_that_were_sent_before_a_close_are_answered() {
+    for persistent in [true, false] {
+        let mut world = World::new(13);
+        world.image("/a.img", SECTORS);
+        let mut guest = world.guest(5);
+        guest.persistent = persistent;
+        world.plug(&mut guest, &DISK, SMALL);
+        let mut ledger = Ledger::new(SECTORS);
+        for sector in [0, 100, 200] {
+            ledger.request(guest.disk(XVDA), Operation::Write, sector, 4);
+        }
+        guest.disk(XVDA).kick();
+        let store = guest.domain.clone();
+        guest.device(XVDA).close(&store).expect("closing");
+        // The back hears of the close before it has looked at the ring.
+        world.turn_control().expect("xenstore");
+        world.settle(&mut [&mut guest]);
+        guest.listen(XVDA, &mut ledger);
+        world.settle(&mut [&mut guest]);
+        assert_eq!((ledger.done, ledger.failed, ledger.in_flight()), (3, 0, 0));
+        assert!(guest.device(XVDA).is_closed());
+        guest.forget(XVDA);
+        DISK.remove(&world.dom0).expect("removed");
+        world.settle(&mut [&mut guest]);
+        world.end();
+    }
+}
+
+#[test]
+fn a_state_that_xenstore_did_not_take_is_said_with_the_next_turn() {
+    let (mut world, mut guest, _) = connected(14);
+    let store = guest.domain.clone();
+    let strike = Strike { who: store.id(), call: Call::Begin, after: 0, spell: Spell::FromThenOn };
+    world.sim.strike(Some(strike));
+    assert!(guest.device(XVDA).close(&store).is_err());
+    assert_eq!(guest.state(XVDA).as_deref(), Some("4"));
+    world.sim.strike(None);
+    guest.look(XVDA);
+    assert_eq!(guest.state(XVDA).as_deref(), Some("5"));
+    world.settle(&mut [&mut guest]);
+    assert!(guest.device(XVDA).is_closed());
+    guest.forget(XVDA);
+    DISK.remove(&world.dom0).expect("removed");
+    world.settle(&mut [&mut guest]);
+    world.end();
 }
 
 #[test]
@@ -229,9 +277,9 @@ fn after_a_failed_flush_no_write_succeeds_until_the_disk_is_attached_anew() {
         guest.disk(XVDA).poll().expect("honest").expect("an answer").status
     };
     assert_eq!(ask(&mut world, &mut guest, Operation::Write), Status::Okay);
-    platter.set_flush_fails(true);
+    platter.set_manners(Manners { flush_failures: 1000, ..Manners::GOOD });
     assert_eq!(ask(&mut world, &mut guest, Operation::Flush), Status::Error);
-    platter.set_flush_fails(false);
+    platter.set_manners(Manners::GOOD);
     for _ in 0..3 {
         assert_eq!(ask(&mut world, &mut guest, Operation::Write), Status::Error);
         assert_eq!(ask(&mut world, &mut guest, Operation::Flush), Status::Error);
@@ -256,7 +304,7 @@ fn after_a_failed_flush_no_write_succeeds_until_the_disk_is_attached_anew() {
 fn a_failing_disk_is_an_error_for_its_requests_only() {
     let (mut world, mut guest, platter) = connected(9);
     let mut ledger = Ledger::new(SECTORS);
-    platter.set_failures(100);
+    platter.set_manners(Manners { failures: 100, ..Manners::GOOD });
     for _ in 0..50 {
         for _ in 0..10 {
             ledger.submit_without_flush(guest.disk(XVDA), &mut world.random);
@@ -264,7 +312,7 @@ fn a_failing_disk_is_an_error_for_its_requests_only() {
         world.drain(&mut guest, XVDA, &mut ledger);
     }
     assert!(ledger.failed > 10 && ledger.done > 100, "{} {}", ledger.failed, ledger.done);
-    platter.set_failures(0);
+    platter.set_manners(Manners::GOOD);
     ledger.check(0, &platter.read(0, SECTORS));
     world.unplug(&mut guest, &DISK);
     world.end();

@@ -18,6 +18,7 @@ use xtask::pairs::{self, Pairs};
 use xtask::progress::Progress;
 use xtask::qemu::HostDisk;
 use xtask::run::{Kernel, Run};
+use xtask::sim::{self, Sim};
 use xtask::torture::{self, Torture};
 use xtask::{build, run, setup, smoke, test};
 
@@ -51,7 +52,9 @@ pub(crate) enum Task {
     Smoke(SmokeTask),
     /// Measure both fronts on both backs in one boot: I/Os per second, and ratios
     Pairs(PairsTask),
-    /// Run every gate: format, lints, docs, tests, loom, Miri, torture, smoke, real Xen
+    /// Front, back, control planes and disks on a simulated Xen, seed after seed
+    Sim(SimTask),
+    /// Run every gate: format, lints, docs, tests, loom, Miri, torture, simulator, smoke, real Xen
     Test(TestTask),
     /// Set hostile peers on both drivers, and count what was tried
     Torture(TortureTask),
@@ -342,6 +345,32 @@ impl PairsTask {
         print(&format!(
             "{figures}(I/Os per second, mean of two rounds; in brackets each round's ratio to Linux × kernel)\n"
         ));
+        Ok(0)
+    }
+}
+
+/// `cargo xtask sim`.
+#[derive(Args)]
+#[command(after_help = EXIT_CODES)]
+pub(crate) struct SimTask {
+    #[command(flatten)]
+    common: Common,
+    /// How many seeds [default: 10000, or without end with --minutes]
+    #[arg(long, value_name = "NUMBER")]
+    seeds: Option<u64>,
+    /// The first seed [default: 0]
+    #[arg(long, env = "SEED", value_name = "NUMBER")]
+    seed: Option<u64>,
+    /// End after so many minutes
+    #[arg(long, value_name = "NUMBER")]
+    minutes: Option<u64>,
+}
+
+impl SimTask {
+    /// Runs the task; gives 0 when every tale ended well.
+    pub(crate) fn run(&self) -> Result<u8> {
+        let Self { seeds, seed, minutes, .. } = *self;
+        sim::run(self.common.host(), &Sim { seeds, seed, minutes })?;
         Ok(0)
     }
 }

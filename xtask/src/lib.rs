@@ -54,6 +54,8 @@ pub mod setup;
 #[cfg(feature = "host")]
 pub mod shell;
 #[cfg(feature = "host")]
+pub mod sim;
+#[cfg(feature = "host")]
 pub mod smoke;
 #[cfg(feature = "host")]
 pub mod test;

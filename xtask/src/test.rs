@@ -15,11 +15,15 @@ use rustix::process::{Pid, Signal, kill_process_group};
 use crate::error::{Context, LabError, Result};
 use crate::host::{self, Host};
 use crate::setup::KERNEL_TARGET;
+use crate::sim::Sim;
 use crate::torture::Torture;
 use crate::{build, interrupt, lab, packages, setup, smoke};
 
 /// No gate may take longer than this.
 const GATE_TIMEOUT: Duration = Duration::from_secs(25 * 60);
+
+/// How many seeds the simulator runs: about three minutes of two processors.
+const SIM_SEEDS: u64 = 25_000;
 
 /// How much of a failed gate's output is shown.
 const SHOWN_LINES: usize = 60;
@@ -102,6 +106,7 @@ fn gates() -> Vec<Gate> {
     let modules: Vec<&str> = modules.collect();
     // `--all-targets` passes over a target that `cargo test` does not run by itself.
     let xen = ["clippy", "-p", "tests", "--test", "xen"];
+    let seeds = Sim { seeds: Some(SIM_SEEDS), ..Sim::default() };
     vec![
         command("fmt", &["fmt", "--all", "--check"]),
         command("clippy", &[&["clippy", "--all-targets"][..], &strict].concat()),
@@ -114,6 +119,7 @@ fn gates() -> Vec<Gate> {
         Gate { name: "loom", check: Check::Command(loom()) },
         Gate { name: "miri", check: Check::Command(miri()) },
         Gate { name: "torture", check: Check::Command(Torture::default().command()) },
+        Gate { name: "sim", check: Check::Command(seeds.command()) },
         Gate { name: "smoke", check: Check::Smoke },
         command("xen", &["test", "-p", "tests", "--test", "xen"]),
     ]

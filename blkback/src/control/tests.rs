@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use std::path::PathBuf;
 use std::rc::Rc;
 
-use sim::{Domain, Sim};
+use sim::{Call, Domain, Sim, Spell, Strike};
 use xen::{GrantRef, Port};
 
 use super::*;
@@ -329,6 +329,33 @@ fn a_guest_that_writes_its_state_without_end_costs_one_look() {
     assert_eq!(house.control.due.len(), 1);
     house.work();
     assert_eq!((house.crew.orders(), state(&house, id).as_deref()), (vec![], Some("4")));
+}
+
+#[test]
+fn what_xenstore_refuses_is_tried_again_and_ends_nobody() {
+    for call in [Call::List, Call::Read, Call::Watch, Call::Begin, Call::Write] {
+        for after in 0..8 {
+            let mut house = House::new();
+            let strike = Strike { who: DomainId::ZERO, call, after, spell: Spell::FromThenOn };
+            let spec = DiskSpec::parse("vdev=xvda,target=/images/xvda.img").unwrap();
+            let id = attach::attach(&house.dom0, DomainId::ZERO, GUEST, &spec).unwrap();
+            house.sim.strike(Some(strike));
+            for _ in 0..5 {
+                house.control.work().unwrap();
+            }
+            house.crew.say(0, Report::Opened(PROFILE));
+            for _ in 0..5 {
+                house.control.work().unwrap();
+            }
+            let hit = house.sim.tally().failures[call.index()] > 0;
+            assert_eq!(house.control.is_stuck(), hit, "{call:?} after {after}");
+            house.sim.strike(None);
+            house.work();
+            assert!(!house.control.is_stuck());
+            house.bring_up(id, 0);
+            assert_eq!(state(&house, id).as_deref(), Some("4"), "{call:?} after {after}");
+        }
+    }
 }
 
 #[test]

@@ -1,0 +1,112 @@
+//! What tales have seen: how much was done, what was done badly, which states were reached.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use xen::XenbusState;
+
+/// States that an end can say, 0 for none.
+const STATES: usize = 9;
+
+/// How a connection, or all of them, came to an end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum End {
+    /// The tool stack asked for the disk, and got it.
+    Detached,
+    /// The guest closed it.
+    ClosedByGuest,
+    /// The back refused it, for a fault that it met.
+    Refused,
+    /// The back was told to end, and ended.
+    BackLeft,
+    /// The back died.
+    BackDied,
+    /// The guest died.
+    GuestDied,
+    /// Power was cut.
+    PowerCut,
+}
+
+/// What one tale has seen, or many.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Score {
+    /// Tales.
+    pub seeds: u64,
+    /// Acts.
+    pub acts: u64,
+    /// Operations answered.
+    pub operations: u64,
+    /// Operations answered with an error.
+    pub errors: u64,
+    /// Connections made.
+    pub connections: u64,
+    /// Times at which everything had come to its end.
+    pub calms: u64,
+    /// Ends by kind.
+    pub ends: BTreeMap<End, u64>,
+    /// What was done badly, by its name.
+    pub faults: BTreeMap<&'static str, u64>,
+    /// How often the two ends of a device were seen in a pair of states: the front's, the back's.
+    pub pairs: [[u64; STATES]; STATES],
+}
+
+impl Score {
+    /// Both ends of a device were seen in these states.
+    pub fn pair(&mut self, front: XenbusState, back: XenbusState) {
+        self.pairs[usize::from(front.number())][usize::from(back.number())] += 1;
+    }
+
+    /// Something has ended.
+    pub fn end(&mut self, end: End) {
+        *self.ends.entry(end).or_default() += 1;
+    }
+
+    /// What was done badly.
+    pub fn count(&mut self, kinds: impl IntoIterator<Item = (&'static str, u64)>) {
+        for (name, count) in kinds {
+            *self.faults.entry(name).or_default() += count;
+        }
+    }
+
+    /// Adds what others have seen.
+    pub fn add(&mut self, other: &Self) {
+        self.seeds += other.seeds;
+        self.acts += other.acts;
+        self.operations += other.operations;
+        self.errors += other.errors;
+        self.connections += other.connections;
+        self.calms += other.calms;
+        for (&end, count) in &other.ends {
+            *self.ends.entry(end).or_default() += count;
+        }
+        self.count(other.faults.iter().map(|(&name, &count)| (name, count)));
+        let pairs = self.pairs.iter_mut().flatten();
+        pairs.zip(other.pairs.iter().flatten()).for_each(|(sum, count)| *sum += count);
+    }
+
+    /// How many pairs of states were reached.
+    pub fn pairs_reached(&self) -> usize {
+        self.pairs.iter().flatten().filter(|&&count| count > 0).count()
+    }
+}
+
+impl fmt::Display for Score {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { seeds, acts, operations, errors, connections, calms, .. } = self;
+        writeln!(f, "seeds {seeds}, acts {acts}, I/Os {operations}, of them errors {errors}")?;
+        writeln!(f, "connections {connections}, times of calm {calms}")?;
+        let list = |f: &mut fmt::Formatter<'_>, title: &str, items: Vec<String>| {
+            writeln!(f, "{title}: {}", items.join(", "))
+        };
+        let ends = self.ends.iter().map(|(end, count)| format!("{end:?} {count}"));
+        list(f, "ends", ends.collect())?;
+        let faults = self.faults.iter().map(|(name, count)| format!("{name} {count}"));
+        list(f, "faults", faults.collect())?;
+        let rows = self.pairs.iter().enumerate().flat_map(|(front, row)| {
+            let reached = row.iter().enumerate().filter(|(_, count)| **count > 0);
+            reached.map(move |(back, _)| format!("{front}/{back}"))
+        });
+        let title = format!("pairs of states front/back, {} reached", self.pairs_reached());
+        list(f, &title, rows.collect())
+    }
+}
