@@ -11,7 +11,7 @@ use alloc::vec::Vec;
 use core::fmt;
 
 use blkif::{Agreed, FrontOffer, Geometry, SEGMENTS_MAX};
-use xen::{DomainId, Events, Grants, Store, StoreError, Transaction, XenbusState};
+use xen::{DomainId, Events, GrantError, Grants, Store, StoreError, Transaction, XenbusState};
 
 use crate::connect::{Phase, Step, step};
 use crate::elevator::Choice;
@@ -325,12 +325,17 @@ impl<G: Grants, E: Events + Clone> Device<G, E> {
     ) -> Result<(), DeviceError> {
         // More than all slots full of pages could never be in use, and the back would have to
         // forget mappings that come back.
-        let most = (32 << terms.0.order) * SEGMENTS_MAX;
-        let pool = match Pool::new(&self.lender, self.wishes.pool_pages.min(most)) {
-            Ok(pool) => pool,
-            Err(error) => {
-                self.fail(store, &error.to_string())?;
-                return Err(DeviceError::Setup(error));
+        let mut pages = self.wishes.pool_pages.min((32 << terms.0.order) * SEGMENTS_MAX);
+        let pool = loop {
+            match Pool::new(&self.lender, pages) {
+                Ok(pool) => break pool,
+                // The table cannot grow, as Xen has no memory left for it, which is not the guest's
+                // own: with fewer pages the disk is slower, and there.
+                Err(SetupError::Grant(GrantError::TableFull)) if pages > SEGMENTS_MAX => pages /= 2,
+                Err(error) => {
+                    self.fail(store, &error.to_string())?;
+                    return Err(DeviceError::Setup(error));
+                }
             }
         };
         let [low, high, _, _] = self.name.number().to_le_bytes();

@@ -77,6 +77,22 @@ fn the_ring_is_as_large_as_wished_or_as_the_back_takes() {
 }
 
 #[test]
+fn where_grants_are_short_the_disk_has_fewer_pages() {
+    for (grants, pages) in [(21, Some(20)), (20, Some(10)), (11, Some(10)), (10, None)] {
+        let mut scene = scene(0);
+        scene.grants.limit_grants(grants);
+        scene.back(InitWait, &[]);
+        let back = FakeBack::connect(&scene.store, &scene.grants);
+        back_says(&scene.store, Connected, &GEOMETRY);
+        let joined = scene.device.turn(&scene.store);
+        assert_eq!(joined.is_ok(), pages.is_some(), "{grants} grants: {joined:?}");
+        let disk = scene.device.disk().map(|disk| disk.free_pages());
+        assert_eq!(disk, pages, "{grants} grants");
+        drop(back);
+    }
+}
+
+#[test]
 fn a_back_that_was_in_4_before_us_is_joined_all_the_same() {
     let mut scene = scene(0);
     scene.back(Connected, &GEOMETRY);
