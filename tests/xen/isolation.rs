@@ -10,8 +10,9 @@ use xtask::lab::GuestEnd;
 
 use crate::guests::{assert_pattern, sum, sum_in_dom0, vdev};
 use crate::neighbours::{BAD, Fate};
+use crate::reboot::{domain, next_life, wait_times};
 use crate::scene::{
-    GUEST_TIMEOUT, LINUX, PATTERN, PATTERN_BYTES, Scene, Story, TREE, ensure, fail,
+    GUEST_TIMEOUT, LINUX, PATTERN, PATTERN_BYTES, PROMPT, Scene, Story, TREE, ensure, fail,
 };
 
 pub(crate) const STORIES: &[Story] = &[
@@ -101,31 +102,41 @@ fn hostile(scene: &Scene) -> Result<()> {
     steady.end()
 }
 
-/// What xl does with a guest that has crashed, by `on_crash`.
+/// What xl does with a guest that has crashed, by `on_crash`. It crashes when it is told to, so
+/// that a second life lasts.
 fn on_crash(scene: &Scene) -> Result<()> {
-    let guest = Guest::pvblk("mortal", "run=\"echo alive; sleep 5000; crash panic\"");
-    for action in ["preserve", "destroy"] {
-        let config = guest.config();
+    for action in ["preserve", "destroy", "restart"] {
+        let config = Guest::pvblk("mortal", "").config();
         let wanted = format!("on_crash=\"{action}\"");
         let config = config.replace("on_crash=\"preserve\"", &wanted);
         scene.lab.forget("mortal");
         scene.lab.put_bytes(config.as_bytes(), "/tmp/mortal.cfg")?;
         scene.dom0("xl create -q /tmp/mortal.cfg")?;
-        let first = scene.dom0("xl domid mortal")?;
+        scene.lab.wait_guest("mortal", PROMPT, GUEST_TIMEOUT)?;
+        let first = domain(scene, "mortal")?.unwrap_or_default();
+        scene.dom0(&format!(
+            "{{ printf 'crash panic\\r'; sleep 2; }} | \
+             xenconsole --interactive --type pv {first} >/dev/null; true"
+        ))?;
         let end = scene.lab.wait_end("mortal", GUEST_TIMEOUT, |_| {})?;
         ensure(end == GuestEnd::Crash, || format!("{action}: {end:?}, not a crash"))?;
         let told = format!("Action for shutdown reason code 3 is {action}");
         scene.lab.wait_xl("mortal", &told, GUEST_TIMEOUT)?;
-        let there = || {
-            let list = scene.lab.dom0("xl list mortal 2>/dev/null | awk 'NR==2 {print $2, $5}'")?;
-            Ok(list.text.trim().to_owned())
-        };
-        let fate = |line: &str| match action {
+        match action {
             // The state of xl list ends in c: crashed.
-            "preserve" => line == format!("{} ---sc-", first.trim()),
-            _ => line.is_empty(),
-        };
-        scene.until(&format!("on_crash={action}"), || Ok(fate(&there()?)))?;
+            "preserve" => {
+                let state = scene.dom0("xl list mortal | awk 'NR==2 {print $5}'")?;
+                ensure(state.trim() == "---sc-", || format!("preserved in state {state}"))?;
+                ensure(domain(scene, "mortal")? == Some(first), || "another domain".into())?;
+            }
+            "destroy" => {
+                scene.until("it is destroyed", || Ok(domain(scene, "mortal")?.is_none()))?;
+            }
+            _ => {
+                next_life(scene, "mortal", &first, || Ok(()))?;
+                wait_times(scene, "mortal", PROMPT, 2)?;
+            }
+        }
         if action != "destroy" {
             scene.lab.destroy("mortal")?;
         }
@@ -133,18 +144,25 @@ fn on_crash(scene: &Scene) -> Result<()> {
     Ok(())
 }
 
-/// A guest that writes a pattern over a large disk for long.
+/// A guest that writes a pattern over a large disk, again and again: it is never done before it is
+/// told to end.
 pub(crate) fn writer(name: &str, generation: u32, before: &str) -> Guest {
-    let write = format!("pattern write xvda --seed=8 --generation={generation}");
-    let run = format!("run=\"{before}echo begun; {write}\"");
+    let write = format!("pattern write xvda --seed=8 --generation={generation}; ");
+    let run = format!("run=\"{before}echo begun; {}\"", write.repeat(12));
     Guest::pvblk(name, &run).disk(Backend::Pvblk, LINUX[0], "xvda", false)
 }
 
-/// How many sectors the guest says it has written before it was interrupted.
+/// How many sectors the guest says it has written, all of them if it had begun again, before it was
+/// interrupted.
 pub(crate) fn written(console: &str) -> Result<u64> {
-    let line = console.lines().find_map(|line| line.split_once("interrupted after "));
-    let number = line.and_then(|(_, rest)| rest.split(' ').next()?.parse().ok());
-    number.map_or_else(|| fail(format!("it was not interrupted:\n{console}")), Ok)
+    let number = |text: &str| text.split(' ').next()?.parse().ok();
+    let cut = console.lines().find_map(|line| number(line.split_once("interrupted after ")?.1));
+    let all = console.lines().filter(|line| line.contains(" written and flushed"));
+    let all = all.last().and_then(|line| number(line.split_once("pattern: xvda: ")?.1));
+    match cut {
+        Some(cut) => Ok(all.unwrap_or(cut)),
+        None => fail(format!("it was not interrupted:\n{console}")),
+    }
 }
 
 /// Fails unless the first sectors of the disk are what was acknowledged.

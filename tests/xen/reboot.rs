@@ -39,14 +39,14 @@ fn create(scene: &Scene, guest: &Guest) -> Result<()> {
 }
 
 /// The number of a guest's domain, if it has one now.
-fn domain(scene: &Scene, name: &str) -> Result<Option<String>> {
+pub(crate) fn domain(scene: &Scene, name: &str) -> Result<Option<String>> {
     let found = scene.lab.dom0(&format!("xl domid {name}"))?;
     Ok((found.status == 0).then(|| found.text.trim().to_owned()))
 }
 
 /// Waits until the guest's domain is another one than `first`; `gone` is called when that is away
 /// and the next one is not there yet.
-fn next_life(
+pub(crate) fn next_life(
     scene: &Scene,
     name: &str,
     first: &str,
@@ -64,11 +64,13 @@ fn next_life(
             _ => drop(scene.dom0("usleep 50000")?),
         }
     }
-    fail(format!("xl made no new domain of {name}"))
+    let xl = scene.dom0(&format!("xl list; tail -n 20 /var/log/xen/xl-{name}.log; true"))?;
+    let (console, before) = (scene.lab.guest_log(name), if away { "gone" } else { "there still" });
+    fail(format!("xl made no new domain of {name}, the first is {before}:\n{xl}\n{console}"))
 }
 
 /// Waits until the console shows a line so often.
-fn wait_times(scene: &Scene, name: &str, text: &str, times: usize) -> Result<String> {
+pub(crate) fn wait_times(scene: &Scene, name: &str, text: &str, times: usize) -> Result<String> {
     let end = Instant::now() + GUEST_TIMEOUT;
     loop {
         let console = scene.lab.guest_log(name);

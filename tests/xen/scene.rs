@@ -26,6 +26,9 @@ pub(crate) const PROGRAMS: &str = "/lab/programs";
 /// A guest that never runs, to attach disks to.
 pub(crate) const BYSTANDER: &str = "bystander";
 
+/// What our guest shows when it waits for a command.
+pub(crate) const PROMPT: &str = "pvblk> ";
+
 /// Bytes of the disk for patterns.
 pub(crate) const PATTERN_BYTES: u64 = 8 << 20;
 /// Bytes of each disk of the machine.

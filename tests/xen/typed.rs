@@ -6,7 +6,7 @@ use xtask::error::Result;
 use xtask::guest::{Backend, Guest};
 use xtask::lab::Job;
 
-use crate::scene::{GUEST_TIMEOUT, PATTERN, Scene, Story, TREE, ensure, fail};
+use crate::scene::{GUEST_TIMEOUT, PATTERN, PROMPT, Scene, Story, TREE, ensure, fail};
 use crate::terminal::{ROWS, Terminal};
 
 pub(crate) const STORIES: &[Story] = &[
@@ -16,7 +16,6 @@ pub(crate) const STORIES: &[Story] = &[
 
 /// What `top` sends before each page.
 const HOME: &str = "\x1b[H";
-const PROMPT: &str = "pvblk> ";
 
 /// Somebody at the console of a guest.
 struct Typist<'a> {
