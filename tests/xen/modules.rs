@@ -73,7 +73,7 @@ const TOGETHER: Steps<'_> = &[
     ("dd if=ram0 of=xvdb bs=1M count=8", "dd: copied 8.00 MiB"),
     ("dd if=xvdc of=ram0 bs=1M count=12", "dd: copied 12.00 MiB"),
     ("swapon /dev/ram0", "swap on ram0 (label \"spare\")"),
-    ("memtest 24M --swaps=500", " 0 wrong"),
+    ("memtest 12M --swaps=500", " 0 wrong"),
     ("rmmod ramdisk", "ramdisk is in use: ram0 holds the swap area"),
     ("swapoff", "swap off ram0"),
     ("rmmod ramdisk", ""),
