@@ -4,6 +4,7 @@ use xtask::error::Result;
 use xtask::guest::{Backend, Guest};
 use xtask::timeline;
 
+use crate::counted::anywhere;
 use crate::scene::{PATTERN, Scene, Story, ensure, fail};
 
 /// Those for a machine whose time is its instructions.
@@ -14,7 +15,7 @@ pub(crate) const COUNTED: &[Story] =
 const INSTRUCTIONS_MAX: u64 = 5_000_000;
 
 fn shell(scene: &Scene) -> Result<()> {
-    let guest = Guest::pvblk("boot", "run=\"timeline; poweroff\"");
+    let guest = anywhere(Guest::pvblk("boot", "run=\"timeline; poweroff\""));
     let console = scene.play(&guest.disk(Backend::Pvblk, PATTERN, "xvda", false))?;
     let ran = |name| match timeline::mark(&console, name) {
         Some(mark) => Ok(mark.ran_ns),

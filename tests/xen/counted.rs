@@ -79,7 +79,7 @@ fn per_request(scene: &Scene, bad: Option<&Neighbour>) -> Result<f64> {
 }
 
 /// The guest on the one processor that there is.
-fn anywhere(guest: Guest) -> Guest {
+pub(crate) fn anywhere(guest: Guest) -> Guest {
     Guest { beside_dom0: false, ..guest }
 }
 

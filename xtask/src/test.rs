@@ -122,6 +122,7 @@ fn gates() -> Vec<Gate> {
         Gate { name: "sim", check: Check::Command(seeds.command()) },
         Gate { name: "smoke", check: Check::Smoke },
         command("xen", &["test", "-p", "tests", "--test", "xen"]),
+        command("counted", &["test", "-p", "tests", "--test", "xen", "--", "--icount"]),
     ]
 }
 
