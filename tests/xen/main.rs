@@ -91,7 +91,7 @@ fn run(stories: &[(Story, bool)], verbose: bool, counted: bool) -> Result<usize>
     let start = Instant::now();
     let scene = Scene::set(verbose, counted)?;
     println!("lab ready after {:.1} s, logs: {}", seconds(start), scene.lab.logs().display());
-    let mut failed = 0;
+    let mut failed = Vec::new();
     for &((name, tell), with_daemon) in stories {
         let start = Instant::now();
         if with_daemon {
@@ -103,15 +103,18 @@ fn run(stories: &[(Story, bool)], verbose: bool, counted: bool) -> Result<usize>
             Ok(()) => println!("{name} ... ok ({:.1} s)", seconds(start)),
             Err(error @ (LabError::Interrupted | LabError::Missing(_))) => return Err(error),
             Err(error) => {
-                failed += 1;
+                failed.push(name);
                 println!("{name} ... FAILED ({:.1} s)\n    {error}", seconds(start));
                 scene.clear()?;
             }
         }
     }
     scene.strike()?;
-    println!("{} passed, {failed} failed, {:.0} s", stories.len() - failed, seconds(start));
-    Ok(failed)
+    // Once more at the end, which is what is read first.
+    failed.iter().for_each(|name| println!("FAILED {name}"));
+    let passed = stories.len() - failed.len();
+    println!("{passed} passed, {} failed, {:.0} s", failed.len(), seconds(start));
+    Ok(failed.len())
 }
 
 fn seconds(since: Instant) -> f64 {
