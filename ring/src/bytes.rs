@@ -19,7 +19,17 @@ pub struct Area {
 }
 
 impl Area {
-    const fn new(start_bytes: usize, size_bytes: u32, consumer: usize, producer: usize) -> Self {
+    /// A ring of `size_bytes` bytes, its start and its two indexes at these bytes of its memory. In
+    /// pages there are the four below; others are for models and tests of tiny rings.
+    ///
+    /// # Panics
+    /// If the size is not a power of two of at least 4.
+    pub const fn new(
+        start_bytes: usize,
+        size_bytes: u32,
+        consumer: usize,
+        producer: usize,
+    ) -> Self {
         assert!(size_bytes.is_power_of_two() && size_bytes >= 4);
         Self {
             first_word: start_bytes / 4,
@@ -74,14 +84,14 @@ impl<M: Memory> Sender<M> {
         let size = self.area.size_bytes;
         let unread = self.unread()?;
         let count = bytes.len().min((size - unread) as usize);
-        // The peer's reads of the old bytes come before our overwriting them; partner: the
-        // release of the consumer index in `receive`.
+        // The peer's reads of the old bytes come before our overwriting them: see `unread`.
         for &byte in &bytes[..count] {
             self.store(byte);
         }
         self.memory.store(self.area.producer, self.sent.raw(), Ordering::Release);
-        // The peer, woken by the notification that follows, must see the index.
-        fence(Ordering::SeqCst);
+        // The peer, woken by the notification that follows, must see the index; the event channel
+        // itself is not relied on to carry it. Partner: the peer's clearing of its pending bit.
+        fence(Ordering::Release);
         Ok(count)
     }
 
@@ -90,6 +100,7 @@ impl<M: Memory> Sender<M> {
     /// # Errors
     /// As [`send`](Self::send).
     pub fn unread(&self) -> Result<u32, Broken> {
+        // Partner: the release of the consumer index in `receive`.
         let read = Index::new(self.memory.load(self.area.consumer, Ordering::Acquire));
         let size = self.area.size_bytes;
         // The peer has read at least up to a ring's length behind us, and at most up to us.
@@ -128,14 +139,17 @@ impl<M: Memory> Receiver<M> {
     /// # Errors
     /// [`Broken`] if the peer claims to have written more than the ring holds.
     pub fn receive(&mut self, out: &mut [u8]) -> Result<usize, Broken> {
+        // Partner: the release of the producer index in `send`.
         let written = Index::new(self.memory.load(self.area.producer, Ordering::Acquire));
         let ready = bounded(written, self.received, self.area.size_bytes)?;
         let count = out.len().min(ready as usize);
         for byte in &mut out[..count] {
             *byte = self.load();
         }
+        // Our reads come before the peer's overwriting them; partner: the acquire in `unread`.
         self.memory.store(self.area.consumer, self.received.raw(), Ordering::Release);
-        fence(Ordering::SeqCst);
+        // As in `send`.
+        fence(Ordering::Release);
         Ok(count)
     }
 

@@ -47,7 +47,8 @@ impl<M: Memory> Front<M> {
             (REQ_EVENT, start.after(1)),
             (RSP_EVENT, start.after(1)),
         ] {
-            memory.store(word, index.raw(), Ordering::Release);
+            // Whatever tells the back that there is a ring carries this with it.
+            memory.store(word, index.raw(), Ordering::Relaxed);
         }
         Self { memory, layout, put: start, published: start, taken: start, seen: start }
     }

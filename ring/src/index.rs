@@ -6,6 +6,10 @@
 
 use core::fmt;
 
+/// The values that an index takes: all of 32 bits. A build with `--cfg narrow` has 8, so that
+/// `tests/complete.rs` can try every value there is.
+const VALUES: u32 = if cfg!(narrow) { 0xff } else { u32::MAX };
+
 /// A free-running count of messages, modulo 2^32.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Index(u32);
@@ -13,7 +17,7 @@ pub struct Index(u32);
 impl Index {
     /// Wraps the raw counter.
     pub const fn new(raw: u32) -> Self {
-        Self(raw)
+        Self(raw & VALUES)
     }
 
     /// The raw counter, as it stands in shared memory.
@@ -24,12 +28,12 @@ impl Index {
     /// The index `count` messages later.
     #[must_use]
     pub const fn after(self, count: u32) -> Self {
-        Self(self.0.wrapping_add(count))
+        Self::new(self.0.wrapping_add(count))
     }
 
     /// How many messages lie between `earlier` and this index.
     pub const fn since(self, earlier: Self) -> u32 {
-        self.0.wrapping_sub(earlier.0)
+        self.0.wrapping_sub(earlier.0) & VALUES
     }
 }
 

@@ -16,6 +16,9 @@
 #![no_std]
 #![forbid(unsafe_code)]
 
+#[cfg(loom)]
+extern crate std;
+
 mod back;
 pub mod bytes;
 mod front;

@@ -1,6 +1,6 @@
 //! The byte rings in one thread: against a queue, from indexes on both sides of the wrap, and
 //! against a lying peer.
-#![cfg(not(any(loom, miri)))]
+#![cfg(not(any(loom, miri, narrow)))]
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 use std::collections::VecDeque;

@@ -3,7 +3,7 @@
 //! Natively a stress test of the wake-ups; under Miri (`cargo +nightly miri test -p ring`) a proof
 //! for the schedules it takes that there is no data race: every shared word is atomic. A lost
 //! wake-up ends in a message after [`PATIENCE`], not in a test that hangs.
-#![cfg(not(loom))]
+#![cfg(not(any(loom, narrow)))]
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 use std::sync::{Condvar, Mutex};

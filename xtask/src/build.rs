@@ -5,8 +5,9 @@
 
 use std::fs;
 use std::path::PathBuf;
+use std::process::Command;
 
-use crate::error::{Context, Result};
+use crate::error::{Context, LabError, Result};
 use crate::host::{self, Host};
 use crate::setup::{DOM0_TARGET, KERNEL_TARGET};
 
@@ -22,6 +23,17 @@ pub fn agent(host: Host) -> Result<PathBuf> {
 /// Builds the backend; gives its path.
 pub fn blkback(host: Host) -> Result<PathBuf> {
     dom0_program(host, &["-p", "blkback", "--bin", "blkback"]).map(|folder| folder.join("blkback"))
+}
+
+/// Builds what a `cargo test` for one target would run; gives its path.
+pub fn test_program(host: Host, cargo: &mut Command) -> Result<PathBuf> {
+    let messages = host.output(cargo.args(["--no-run", "--message-format=json"]))?;
+    // One line for each thing built; only a test has a program.
+    let path = String::from_utf8_lossy(&messages).lines().find_map(|line| {
+        let message: serde_json::Value = serde_json::from_str(line).ok()?;
+        message["executable"].as_str().map(PathBuf::from)
+    });
+    path.ok_or_else(|| LabError::Failed("cargo names no program of the tests".into()))
 }
 
 /// Builds the guest kernel; gives its path.

@@ -14,6 +14,7 @@ use xtask::error::{LabError, Result};
 use xtask::guest::Backend;
 use xtask::host::Host;
 use xtask::lab::{self, Lab, LabConfig};
+use xtask::orders::{self, Changes};
 use xtask::pairs::{self, Pairs};
 use xtask::progress::Progress;
 use xtask::qemu::HostDisk;
@@ -58,6 +59,8 @@ pub(crate) enum Task {
     Test(TestTask),
     /// Set hostile peers on both drivers, and count what was tried
     Torture(TortureTask),
+    /// Take the rings' orderings away one at a time: a model must notice each
+    Orders(OrdersTask),
     /// Boot the lab and run a shell command in Dom0
     Dom0(Dom0Task),
 }
@@ -431,6 +434,28 @@ impl TortureTask {
         let torture = Torture { hours, requests, pages, seed, random_only };
         torture::run(self.common.host(), &torture)?;
         Ok(0)
+    }
+}
+
+/// `cargo xtask orders`.
+#[derive(Args)]
+#[command(after_help = EXIT_CODES)]
+pub(crate) struct OrdersTask {
+    #[command(flatten)]
+    common: Common,
+    /// Only drop each fence, which takes a minute
+    #[arg(long)]
+    fences: bool,
+}
+
+impl OrdersTask {
+    /// Runs the task; gives 0 when every change was noticed.
+    pub(crate) fn run(&self) -> Result<u8> {
+        let changes = if self.fences { Changes::Fences } else { Changes::All };
+        let (tried, missed) = orders::run(self.common.host(), changes)?;
+        println!("{} passed, {} failed", tried - missed.len(), missed.len());
+        missed.iter().for_each(|mutant| println!("not noticed: {mutant}"));
+        Ok(u8::from(!missed.is_empty()))
     }
 }
 

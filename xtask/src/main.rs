@@ -26,6 +26,7 @@ fn main() -> ExitCode {
         Task::Sim(task) => task.run(),
         Task::Test(task) => task.run(),
         Task::Torture(task) => task.run(),
+        Task::Orders(task) => task.run(),
         Task::Dom0(task) => task.run(),
     };
     match result {

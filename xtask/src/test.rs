@@ -3,6 +3,7 @@
 //! A failing gate does not stop the others: one run tells all that is wrong. The whole output of each
 //! gate is kept in a log file; the terminal shows one line per gate, and the end of what failed.
 
+use std::env;
 use std::fs::{self, File};
 use std::io::{Write, stderr};
 use std::path::Path;
@@ -116,7 +117,9 @@ fn gates() -> Vec<Gate> {
         Gate { name: "doc", check: Check::Command(doc()) },
         command("test", &["test", "--no-fail-fast"]),
         command("test-kernel", &["test", "-p", "guest-kernel", "--lib"]),
+        Gate { name: "complete", check: Check::Command(complete()) },
         Gate { name: "loom", check: Check::Command(loom()) },
+        Gate { name: "orders", check: Check::Command(orders()) },
         Gate { name: "miri", check: Check::Command(miri()) },
         Gate { name: "torture", check: Check::Command(Torture::default().command()) },
         Gate { name: "sim", check: Check::Command(seeds.command()) },
@@ -139,6 +142,21 @@ fn loom() -> Command {
     cargo.args(["test", "-p", "ring", "--release", "--test", "loom", "--target-dir"]);
     cargo.arg(host::target().join("loom")).env("RUSTFLAGS", "--cfg loom");
     cargo
+}
+
+/// Every value of an index, of which there are few in this build. As above for the folder.
+fn complete() -> Command {
+    let mut cargo = host::cargo();
+    cargo.args(["test", "-p", "ring", "--release", "--test", "complete", "--target-dir"]);
+    cargo.arg(host::target().join("narrow")).env("RUSTFLAGS", "--cfg narrow");
+    cargo
+}
+
+/// The part of `cargo xtask orders` that is quick.
+fn orders() -> Command {
+    let mut ourselves = Command::new(env::current_exe().unwrap_or_else(|_| "xtask".into()));
+    ourselves.args(["orders", "--fences"]);
+    ourselves
 }
 
 fn miri() -> Command {

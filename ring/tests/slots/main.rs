@@ -1,6 +1,6 @@
 //! Tests of the block ring in one thread: against a model, against a lying peer, and against the
 //! layout that a C compiler gives it.
-#![cfg(not(any(loom, miri)))]
+#![cfg(not(any(loom, miri, narrow)))]
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 mod hostile;
