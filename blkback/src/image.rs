@@ -5,13 +5,14 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Seek, SeekFrom};
-use std::os::fd::AsFd;
-use std::os::unix::fs::{FileExt, FileTypeExt, OpenOptionsExt};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{FallocateFlags, FlockOperation, OFlags};
+use rustix::fs::{FallocateFlags, FileType, FlockOperation, Mode, OFlags};
 use thiserror::Error;
 
+use crate::Folders;
 use crate::disk::Profile;
 
 /// The smallest unit that a guest can transfer.
@@ -53,6 +54,17 @@ pub enum OpenError {
     /// Somebody else serves it.
     #[error("{0}: in use by another disk; images are shared only if all users have access=ro")]
     InUse(PathBuf),
+    /// It lies where the daemon serves nothing from.
+    #[error(
+        "{path}: not in a folder of images ({folders}); start the daemon with --images {above}",
+        above = path.parent().unwrap_or(path).display()
+    )]
+    Outside {
+        /// Where it really is.
+        path: PathBuf,
+        /// From where images are served.
+        folders: Folders,
+    },
     /// Anything else that the kernel said.
     #[error("{path}: {error}")]
     Io {
@@ -68,7 +80,6 @@ pub enum OpenError {
 pub struct Image {
     pub(crate) file: File,
     profile: Profile,
-    direct: bool,
 }
 
 impl Image {
@@ -80,44 +91,51 @@ impl Image {
     /// # Errors
     /// [`OpenError`].
     pub fn open(path: &Path, read_only: bool) -> Result<Self, OpenError> {
+        Self::open_found(path, &find(path)?, read_only)
+    }
+
+    /// The same, if the image really lies in one of `folders`.
+    ///
+    /// # Errors
+    /// [`OpenError`].
+    pub fn open_in(folders: &Folders, path: &Path, read_only: bool) -> Result<Self, OpenError> {
+        let found = find(path)?;
+        let real = std::fs::read_link(&found.name).map_err(|error| classify(path, error))?;
+        if !folders.hold(&real, found.is_block_device()) {
+            return Err(OpenError::Outside { path: real, folders: folders.clone() });
+        }
+        Self::open_found(path, &found, read_only)
+    }
+
+    /// An image that another process opened, with what it found out.
+    pub(crate) fn inherit(descriptor: OwnedFd, profile: Profile) -> Self {
+        Self { file: descriptor.into(), profile }
+    }
+
+    fn open_found(path: &Path, found: &Found, read_only: bool) -> Result<Self, OpenError> {
         let io = |error: io::Error| classify(path, error);
-        let kind = std::fs::metadata(path).map_err(io)?.file_type();
-        if kind.is_dir() {
-            return Err(OpenError::Directory(path.into()));
-        }
-        if !kind.is_file() && !kind.is_block_device() {
-            return Err(OpenError::NotADisk(path.into()));
-        }
-        let buffered = open(path, read_only, OFlags::empty()).map_err(io)?;
+        let buffered = found.open(read_only, OFlags::empty()).map_err(io)?;
         let bytes = (&buffered).seek(SeekFrom::End(0)).map_err(io)?;
         check_length(path, bytes)?;
-        let direct = open(path, read_only, OFlags::DIRECT).ok().filter(|file| probe(file, bytes));
+        let direct = found.open(read_only, OFlags::DIRECT).ok().filter(|file| probe(file, bytes));
         if direct.is_none() {
             log::info!("{}: no direct I/O here, going through the page cache", path.display());
         }
-        let (file, direct) = match direct {
-            Some(file) => (file, true),
-            None => (buffered, false),
-        };
+        let file = direct.unwrap_or(buffered);
         lock(path, &file, read_only)?;
-        let discards = kind.is_file() && !read_only && takes_discards(&file, bytes);
+        let discards = !found.is_block_device() && !read_only && takes_discards(&file, bytes);
         let profile = Profile {
             sectors: bytes / SECTOR,
             physical_sector_size: if bytes.is_multiple_of(4096) { 4096 } else { 512 },
             read_only,
             discard_granularity: discards.then_some(4096),
         };
-        Ok(Self { file, profile, direct })
+        Ok(Self { file, profile })
     }
 
     /// The size and the abilities.
     pub fn profile(&self) -> Profile {
         self.profile
-    }
-
-    /// Whether reads and writes pass by the page cache.
-    pub fn is_direct(&self) -> bool {
-        self.direct
     }
 }
 
@@ -141,13 +159,43 @@ fn classify(path: &Path, error: io::Error) -> OpenError {
     }
 }
 
-fn open(path: &Path, read_only: bool, flags: OFlags) -> io::Result<File> {
-    // The mode bits do not stop root, but whoever took the write bits away meant it.
-    if !read_only && std::fs::metadata(path)?.permissions().readonly() {
-        return Err(io::ErrorKind::PermissionDenied.into());
+/// A file that was found and not yet opened: what is checked of it stays true of what is opened.
+struct Found {
+    /// Held so that `name` stays its name.
+    _file: OwnedFd,
+    name: PathBuf,
+    kind: FileType,
+    mode: Mode,
+}
+
+/// Finds a file that could be a disk. Opening one that could not might have effects of its own.
+fn find(path: &Path) -> Result<Found, OpenError> {
+    let io = |error: rustix::io::Errno| classify(path, error.into());
+    let file = rustix::fs::open(path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty()).map_err(io)?;
+    let mode = rustix::fs::fstat(&file).map_err(io)?.st_mode;
+    let name = format!("/proc/self/fd/{}", file.as_raw_fd()).into();
+    match FileType::from_raw_mode(mode) {
+        FileType::Directory => Err(OpenError::Directory(path.into())),
+        kind @ (FileType::RegularFile | FileType::BlockDevice) => {
+            Ok(Found { _file: file, name, kind, mode: Mode::from_raw_mode(mode) })
+        }
+        _ => Err(OpenError::NotADisk(path.into())),
     }
-    let flags = i32::try_from(flags.bits()).unwrap_or(0);
-    OpenOptions::new().read(true).write(!read_only).custom_flags(flags).open(path)
+}
+
+impl Found {
+    fn is_block_device(&self) -> bool {
+        self.kind == FileType::BlockDevice
+    }
+
+    fn open(&self, read_only: bool, flags: OFlags) -> io::Result<File> {
+        // The mode bits do not stop root, but whoever took the write bits away meant it.
+        if !read_only && !self.mode.intersects(Mode::WUSR | Mode::WGRP | Mode::WOTH) {
+            return Err(io::ErrorKind::PermissionDenied.into());
+        }
+        let flags = i32::try_from(flags.bits()).unwrap_or(0);
+        OpenOptions::new().read(true).write(!read_only).custom_flags(flags).open(&self.name)
+    }
 }
 
 /// Whether the file takes direct reads in the guest's unit: 512 bytes, at any multiple of 512 in

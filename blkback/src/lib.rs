@@ -2,7 +2,7 @@
 //!
 //! * [`Session`]: the data plane of one connected disk, over the seam and a [`disk::Disk`];
 //! * [`connect`] and [`Control`]: the control plane, a pure function and the loop around it;
-//! * [`Workers`] and [`sys`]: the device nodes of Dom0 and the threads that work on them;
+//! * [`Workers`], [`serve_device`] and [`sys`]: a process per device, and the device nodes of Dom0;
 //! * [`attach`], [`DiskSpec`]: what the tool stack does, for disks of this backend.
 //!
 //! What a guest says is checked before it is used; one bad guest costs one device. Unsafe code is
@@ -11,12 +11,17 @@
 pub mod attach;
 mod bell;
 mod claim;
+mod confine;
 pub mod connect;
 mod control;
 pub mod crew;
+mod device;
 mod directory;
 pub mod disk;
+mod folders;
 mod image;
+mod orders;
+mod process;
 pub mod rejoin;
 #[cfg(test)]
 mod said;
@@ -31,9 +36,13 @@ mod xenbus;
 
 pub use bell::Bell;
 pub use claim::{Claim, DEFAULT_PATH, Taken};
+pub use confine::daemon as confine_daemon;
 pub use control::Control;
+pub use device::serve_device;
 pub use directory::{DeviceId, KIND, Wish, base, devices, own_domain};
+pub use folders::{DEFAULT_FOLDERS, Folders};
 pub use image::{Image, OpenError};
+pub use process::Program;
 pub use session::{
     Buffer, Counters, Fault, Link, MERGED_EXTENTS_MAX, Past, RingPages, Session, Turn,
 };

@@ -1,36 +1,33 @@
-//! The workers: one thread per device, each with its own event channels, mappings and `io_uring`.
+//! The workers: for each device a thread that keeps its image open, and a process that serves it.
 //!
-//! A thread sleeps in one place, its `io_uring`. One wake-up by the front costs a read of the
-//! event channel, at most one notification, one unmask and one `io_uring_enter`. A panic in one
-//! thread ends that device and no other.
+//! The thread does what takes rights and what may take long: it opens the image and the nodes,
+//! starts the process ([`device`](crate::device)), passes orders on and reports back. The process
+//! serves one connection and ends with it. A panic in one thread, or the death of one process,
+//! ends that device and no other.
 
 use std::collections::HashMap;
+use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::mpsc::{Receiver, Sender, TryRecvError, channel};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use xen::{Access, Events, Maps, Port};
+use rustix::event::{PollFd, PollFlags, poll};
 
 use crate::crew::{Connect, Crew, Report, WorkerId};
-use crate::session::{Buffer, Link, Past, RingPages, Session, Turn};
-use crate::sys::{Channels, GrantDevice, MappedPage, Patience, UringDisk, Woken};
-use crate::{Bell, Image, OpenError};
+use crate::orders::{Begin, Last, Told};
+use crate::process::{Process, Program};
+use crate::session::Past;
+use crate::{Bell, Folders, Image, OpenError};
 
 /// How long an image that is in use is tried again: its last user may be about to close it.
 const IN_USE_TRIES: u32 = 20;
 const IN_USE_PAUSE: Duration = Duration::from_millis(50);
 
-/// So many events in a row may come without a request before the next ones are made to wait. An
-/// honest front sends now and then one whose request was seen already.
-const EMPTY_EVENTS_MAX: u32 = 64;
-/// How long each of them waits.
-const STORM_PAUSE: Duration = Duration::from_millis(1);
-
-/// A session on the device nodes of Dom0.
-type Served = Session<GrantDevice, UringDisk<Buffer<MappedPage>>, Channels>;
+/// A thread that passes messages needs little; all stacks count as memory of the daemon.
+const STACK_BYTES: usize = 256 << 10;
 
 enum Order {
     Connect(Box<Connect>),
@@ -51,13 +48,25 @@ pub struct Workers {
     outbox: Sender<(WorkerId, Report)>,
     inbox: Receiver<(WorkerId, Report)>,
     bell: Bell,
+    program: Arc<Program>,
+    folders: Folders,
 }
 
 impl Workers {
-    /// No workers; `bell` rings when there is a report.
-    pub fn new(bell: Bell) -> Self {
+    /// No workers; `bell` rings when there is a report. Images in `folders` are served by
+    /// processes of `program`.
+    pub fn new(bell: Bell, program: Program, folders: Folders) -> Self {
         let (outbox, inbox) = channel();
-        Self { hands: HashMap::new(), leaving: HashMap::new(), outbox, inbox, bell }
+        let program = Arc::new(program);
+        Self {
+            hands: HashMap::new(),
+            leaving: HashMap::new(),
+            outbox,
+            inbox,
+            bell,
+            program,
+            folders,
+        }
     }
 
     /// Starts a thread for a device. Whatever becomes of it, its last report is that it is gone.
@@ -65,15 +74,16 @@ impl Workers {
         &mut self,
         worker: WorkerId,
         name: &str,
-        task: impl FnOnce(&Receiver<Order>, &Bell, &Post) + Send + 'static,
-    ) -> std::io::Result<()> {
-        let (orders, inbox) = channel();
+        task: impl FnOnce(&Inbox, &Post) + Send + 'static,
+    ) -> io::Result<()> {
+        let (orders, mine) = channel();
         let bell = Bell::new()?;
         let post = Post { worker, reports: self.outbox.clone(), bell: self.bell.clone() };
-        let mine = bell.clone();
-        let thread = thread::Builder::new().name(name.into()).spawn(move || {
+        let inbox = Inbox { orders: mine, bell: bell.clone() };
+        let builder = thread::Builder::new().name(name.into()).stack_size(STACK_BYTES);
+        let thread = builder.spawn(move || {
             // What a panic leaves behind is dropped, and nothing of it is used again.
-            let ended = catch_unwind(AssertUnwindSafe(|| task(&inbox, &mine, &post)));
+            let ended = catch_unwind(AssertUnwindSafe(|| task(&inbox, &post)));
             if ended.is_err() {
                 log::error!("the thread of this device panicked");
             }
@@ -94,11 +104,9 @@ impl Workers {
 
 impl Crew for Workers {
     fn open(&mut self, worker: WorkerId, name: &str, image: PathBuf, read_only: bool) {
-        let task = Task { image, read_only };
-        let life = move |inbox: &Receiver<Order>, bell: &Bell, post: &Post| {
-            task.run(inbox, bell, post);
-        };
-        if let Err(error) = self.hire(worker, name, life) {
+        let (program, folders) = (self.program.clone(), self.folders.clone());
+        let task = Task { name: name.into(), image, read_only, program, folders };
+        if let Err(error) = self.hire(worker, name, move |inbox, post| task.run(inbox, post)) {
             let report = Report::Unopened(format!("no thread for this device: {error}"));
             let _ = self.outbox.send((worker, report));
             let _ = self.outbox.send((worker, Report::Gone));
@@ -162,179 +170,125 @@ impl Post {
     }
 }
 
+/// Where orders arrive.
+struct Inbox {
+    orders: Receiver<Order>,
+    bell: Bell,
+}
+
+impl Inbox {
+    /// The next order; `None`: there will be none.
+    fn wait(&self) -> Option<Order> {
+        self.orders.recv().ok()
+    }
+
+    /// Whether the orders that came since end the connection.
+    fn ends_connection(&self) -> bool {
+        self.bell.silence();
+        let mut ends = false;
+        loop {
+            match self.orders.try_recv() {
+                Ok(Order::Stop) => ends = true,
+                // It is connected; the control plane gives no such order now.
+                Ok(Order::Connect(_)) => {}
+                Err(TryRecvError::Empty) => return ends,
+                Err(TryRecvError::Disconnected) => return true,
+            }
+        }
+    }
+}
+
 /// What one worker does all its life.
 struct Task {
+    name: String,
     image: PathBuf,
     read_only: bool,
+    program: Arc<Program>,
+    folders: Folders,
 }
 
 impl Task {
-    fn run(self, inbox: &Receiver<Order>, bell: &Bell, post: &Post) {
-        let image = match open(&self.image, self.read_only) {
-            Ok(image) => Arc::new(image),
-            Err(error) => return self.wait_for_leave(inbox, post, &error),
+    fn run(self, inbox: &Inbox, post: &Post) {
+        let opened = self.open().map_err(|error| error.to_string());
+        // Started before it is needed: a guest that connects does not wait for it.
+        let (image, process) = match opened.and_then(|image| Ok((image, self.start()?))) {
+            Ok(ready) => ready,
+            Err(reason) => return wait_for_leave(inbox, post, reason),
         };
         post.send(Report::Opened(image.profile()));
+        let mut waiting = Some(process);
         // Stays until the image is closed: a new connection does not bring lost writes back.
         let mut past = Past::default();
-        while let Ok(order) = inbox.recv() {
-            match order {
-                Order::Connect(connect) => match join(&image, *connect, bell, past) {
-                    Ok(session) => {
-                        post.send(Report::Connected);
-                        past = serve(session, inbox, bell, post);
-                    }
-                    Err(reason) => post.send(Report::Unconnected(reason)),
-                },
-                Order::Stop => post.send(Report::Stopped),
-            }
-        }
-    }
-
-    /// Stays without an image, so that its going is never mistaken for a bug.
-    fn wait_for_leave(self, inbox: &Receiver<Order>, post: &Post, error: &OpenError) {
-        post.send(Report::Unopened(error.to_string()));
-        while inbox.recv().is_ok() {}
-    }
-}
-
-fn open(path: &Path, read_only: bool) -> Result<Image, OpenError> {
-    for _ in 1..IN_USE_TRIES {
-        match Image::open(path, read_only) {
-            Err(OpenError::InUse(_)) => thread::sleep(IN_USE_PAUSE),
-            other => return other,
-        }
-    }
-    Image::open(path, read_only)
-}
-
-/// Maps the front's ring and binds its event channel.
-fn join(image: &Arc<Image>, connect: Connect, bell: &Bell, past: Past) -> Result<Served, String> {
-    let Connect { peer, ring, port, agreed, geometry } = connect;
-    let channels = Channels::open().map_err(|error| format!("/dev/xen/evtchn: {error}"))?;
-    if let Err(error) = channels.restrict(peer) {
-        log::debug!("event channels cannot be restricted to one guest: {error}");
-    }
-    let grants = GrantDevice::open().map_err(|error| format!("/dev/xen/gntdev: {error}"))?;
-    let pages = grants
-        .map(peer, &ring, Access::Write)
-        .map_err(|error| format!("the ring cannot be mapped: {error}"))?;
-    let offered = port;
-    let port = channels.bind(peer, offered).map_err(|error| format!("port {offered}: {error}"))?;
-    if let Some(page) = pages.first()
-        && let Err(error) = grants.notify_on_unmap(page, port)
-    {
-        log::debug!("the guest will not be woken if this process is killed: {error}");
-    }
-    let slots = agreed.abi.layout(agreed.order).slots();
-    let mut disk =
-        UringDisk::new(image.clone(), slots).map_err(|error| format!("io_uring: {error}"))?;
-    disk.listen(&channels, bell);
-    let ring = RingPages(pages);
-    let link = Link { peer, ring, port, agreed, geometry, past };
-    Ok(Session::new(grants, channels, disk, link))
-}
-
-/// Serves until ordered to stop or the ring breaks; gives what is left to the next session.
-fn serve(mut session: Served, inbox: &Receiver<Order>, bell: &Bell, post: &Post) -> Past {
-    let ended = work(&mut session, inbox, bell);
-    let past = session.past();
-    log::info!("{} enters={}", session.counters(), session.disk().enters());
-    drop(session);
-    match ended {
-        Ended::Stopped => post.send(Report::Stopped),
-        Ended::Broken(reason) => post.send(Report::Broken(reason)),
-        Ended::Dismissed => {}
-    }
-    past
-}
-
-/// Notices a front that sends events and no requests (XSA-332, XSA-391).
-#[derive(Debug, Default)]
-struct Storm {
-    requests: u64,
-    empty_events: u32,
-}
-
-impl Storm {
-    /// To be told, after each event, of the requests so far; tells whether to slow down.
-    fn is_on(&mut self, requests: u64) -> bool {
-        if requests == self.requests {
-            self.empty_events = self.empty_events.saturating_add(1);
-        } else {
-            self.empty_events = 0;
-        }
-        self.requests = requests;
-        self.empty_events > EMPTY_EVENTS_MAX
-    }
-}
-
-enum Ended {
-    Stopped,
-    Dismissed,
-    Broken(String),
-}
-
-fn work(session: &mut Served, inbox: &Receiver<Order>, bell: &Bell) -> Ended {
-    let mut masked: Vec<Port> = Vec::new();
-    let mut storm = Storm::default();
-    let mut ending: Option<Ended> = None;
-    loop {
-        let turn = match session.turn() {
-            Ok(turn) => turn,
-            Err(broken) => return Ended::Broken(broken.to_string()),
-        };
-        if ending.is_some() && session.pending() == 0 {
-            return ending.unwrap_or(Ended::Stopped);
-        }
-        let patience = match turn {
-            Turn::Again => Patience::None,
-            Turn::Idle => Patience::UntilWoken,
-        };
-        // Only now: a front that sends events without end gets one turn for each.
-        if turn == Turn::Idle && !masked.is_empty() {
-            if storm.is_on(session.counters().requests) {
-                thread::sleep(STORM_PAUSE);
-            }
-            for port in masked.drain(..) {
-                if let Err(error) = session.events().unmask(port) {
-                    return Ended::Broken(format!("event channel {port}: {error}"));
+        while let Some(order) = inbox.wait() {
+            let Order::Connect(connect) = order else {
+                post.send(Report::Stopped);
+                continue;
+            };
+            let begin = Begin { connect: *connect, profile: image.profile(), past };
+            let process = waiting.take().map_or_else(|| self.start(), Ok);
+            let begun = process.and_then(|process| process.begin(&begin, &image).map(|()| process));
+            let last = match begun.map(|process| attend(process, inbox, post)) {
+                Ok(Ok(last)) => last,
+                Ok(Err(reason)) => return log::error!("{reason}"),
+                Err(reason) => Last::Unconnected(reason),
+            };
+            post.send(match last {
+                Last::Unconnected(reason) => Report::Unconnected(reason),
+                Last::Ended { past: left, broken } => {
+                    past = past.union(left);
+                    broken.map_or(Report::Stopped, Report::Broken)
                 }
+            });
+        }
+    }
+
+    fn open(&self) -> Result<Image, OpenError> {
+        let open = || Image::open_in(&self.folders, &self.image, self.read_only);
+        for _ in 1..IN_USE_TRIES {
+            match open() {
+                Err(OpenError::InUse(_)) => thread::sleep(IN_USE_PAUSE),
+                other => return other,
             }
         }
-        let woken = match session.disk_mut().wait(patience) {
-            Ok(woken) => woken,
-            Err(error) => return Ended::Broken(format!("io_uring: {error}")),
-        };
-        if let Err(error) = hear(session, woken, &mut masked) {
-            return Ended::Broken(format!("/dev/xen/evtchn: {error}"));
-        }
-        if woken.control {
-            bell.silence();
-            if let Some(end) = orders(inbox) {
-                session.stop_taking();
-                ending = Some(end);
-            }
-        }
+        open()
+    }
+
+    fn start(&self) -> Result<Process, String> {
+        Process::start(&self.program, &self.name).map_err(|error| {
+            let hint = match error.kind() {
+                // The daemon may run itself and nothing else, such as a loader of libraries.
+                io::ErrorKind::PermissionDenied => " (is blkback linked statically?)",
+                _ => "",
+            };
+            format!("no process for this device: {error}{hint}")
+        })
     }
 }
 
-/// Takes the events that arrived; their ports are masked until the next rest.
-fn hear(session: &Served, woken: Woken, masked: &mut Vec<Port>) -> std::io::Result<()> {
-    if woken.event { session.events().pending(masked) } else { Ok(()) }
+/// Stays without an image, so that its going is never mistaken for a bug.
+fn wait_for_leave(inbox: &Inbox, post: &Post, reason: String) {
+    post.send(Report::Unopened(reason));
+    while inbox.wait().is_some() {}
 }
 
-/// The last order of those that came, if it ends the session.
-fn orders(inbox: &Receiver<Order>) -> Option<Ended> {
-    use std::sync::mpsc::TryRecvError;
-    let mut end = None;
+/// Passes orders and reports on for as long as a connection lasts, and gives the last report. A
+/// process that dies before it was told to go, or lies, is an error. However it ended, its hold on
+/// the image and on the guest's pages has ended too.
+fn attend(mut process: Process, inbox: &Inbox, post: &Post) -> Result<Last, String> {
     loop {
-        match inbox.try_recv() {
-            Ok(Order::Stop) => end = Some(Ended::Stopped),
-            // We are connected; the control plane gives no such order now.
-            Ok(Order::Connect(_)) => {}
-            Err(TryRecvError::Empty) => return end,
-            Err(TryRecvError::Disconnected) => return Some(Ended::Dismissed),
+        let mut awaited =
+            [PollFd::new(&inbox.bell, PollFlags::IN), PollFd::new(&process, PollFlags::IN)];
+        match poll(&mut awaited, None) {
+            Ok(_) | Err(rustix::io::Errno::INTR) => {}
+            Err(error) => return Err(format!("poll: {error}")),
+        }
+        if inbox.ends_connection() {
+            process.stop();
+        }
+        match process.hear()? {
+            None => {}
+            Some(Told::Connected) => post.send(Report::Connected),
+            Some(Told::Last(last)) => return Ok(last),
         }
     }
 }

@@ -19,6 +19,7 @@ mod manners;
 mod modules;
 mod neighbours;
 mod partitions;
+mod privilege;
 mod programs;
 mod reboot;
 mod scene;
@@ -56,6 +57,7 @@ fn stories(counted: bool) -> Vec<(Story, bool)> {
         typed::STORIES,
         isolation::STORIES,
         reboot::STORIES,
+        privilege::STORIES,
         share::STORIES,
         ends::STORIES,
     ]

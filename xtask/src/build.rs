@@ -25,6 +25,11 @@ pub fn blkback(host: Host) -> Result<PathBuf> {
     dom0_program(host, &["-p", "blkback", "--bin", "blkback"]).map(|folder| folder.join("blkback"))
 }
 
+/// Builds the tests of the backend's library as a program for Dom0; gives its path.
+pub fn blkback_tests(host: Host) -> Result<PathBuf> {
+    test_program(host, dom0_cargo("test").args(["-p", "blkback", "--lib"]))
+}
+
 /// Builds what a `cargo test` for one target would run; gives its path.
 pub fn test_program(host: Host, cargo: &mut Command) -> Result<PathBuf> {
     let messages = host.output(cargo.args(["--no-run", "--message-format=json"]))?;
@@ -84,11 +89,18 @@ pub fn guest_programs(host: Host) -> Result<PathBuf> {
 }
 
 fn dom0_program(host: Host, arguments: &[&str]) -> Result<PathBuf> {
-    let target = host::target().join("dom0");
+    host.run(dom0_cargo("build").args(arguments))?;
+    Ok(dom0_target().join(DOM0_TARGET).join("release"))
+}
+
+fn dom0_target() -> PathBuf {
+    host::target().join("dom0")
+}
+
+fn dom0_cargo(verb: &str) -> Command {
     let mut cargo = host::cargo();
-    cargo.args(["build", "--release", "--target", DOM0_TARGET]).args(arguments);
-    cargo.arg("--target-dir").arg(&target);
+    cargo.args([verb, "--release", "--target", DOM0_TARGET]);
+    cargo.arg("--target-dir").arg(dom0_target());
     cargo.env("RUSTFLAGS", "-C target-feature=+crt-static");
-    host.run(&mut cargo)?;
-    Ok(target.join(DOM0_TARGET).join("release"))
+    cargo
 }

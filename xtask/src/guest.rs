@@ -169,10 +169,11 @@ pub fn exit_status(console: &str) -> Option<u8> {
 }
 
 impl Lab {
-    /// Starts `blkback serve` in Dom0 and waits until it serves; [`crate::lab::LabConfig::files`] must
-    /// bring it as `/lab/blkback`.
+    /// Starts `blkback serve` in Dom0, with images in `/tmp`, and waits until it serves;
+    /// [`crate::lab::LabConfig::files`] must bring it as `/lab/blkback`.
     pub fn start_blkback(&self) -> Result<Job> {
-        self.start_daemon(&format!("exec {DOM0_FOLDER}/blkback -v serve"), "serving")
+        let serve = format!("exec {DOM0_FOLDER}/blkback -v serve --images /tmp");
+        self.start_daemon(&serve, "serving")
     }
 
     /// Creates a guest, attaches its disks and lets it run.

@@ -64,6 +64,22 @@ impl Past {
         self.said |= bit;
         new
     }
+
+    /// As one word, for the way to another process and back.
+    pub(crate) fn word(self) -> u64 {
+        (u64::from(self.failed_flush) << 32) | u64::from(self.said)
+    }
+
+    /// From a word, whoever wrote it.
+    pub(crate) fn from_word(word: u64) -> Self {
+        let [low, high] = [word & u64::from(u32::MAX), word >> 32];
+        Self { failed_flush: high != 0, said: u32::try_from(low).unwrap_or(u32::MAX) }
+    }
+
+    /// All that one of both knows.
+    pub(crate) const fn union(self, other: Self) -> Self {
+        Self { failed_flush: self.failed_flush | other.failed_flush, said: self.said | other.said }
+    }
 }
 
 /// Counts since the connection was made.

@@ -7,7 +7,7 @@
 
 use std::fs::{File, OpenOptions};
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::OpenOptionsExt;
 
 use rustix::ioctl::Opcode;
@@ -15,11 +15,11 @@ use xen::{DomainId, Events, NoPort, Port};
 
 use super::{call, opcode};
 
-const BIND_INTERDOMAIN: Opcode = opcode(b'E', 1, 8);
+pub(super) const BIND_INTERDOMAIN: Opcode = opcode(b'E', 1, 8);
 const BIND_UNBOUND: Opcode = opcode(b'E', 2, 4);
-const UNBIND: Opcode = opcode(b'E', 3, 4);
-const NOTIFY: Opcode = opcode(b'E', 4, 4);
-const RESTRICT: Opcode = opcode(b'E', 6, 2);
+pub(super) const UNBIND: Opcode = opcode(b'E', 3, 4);
+pub(super) const NOTIFY: Opcode = opcode(b'E', 4, 4);
+pub(super) const RESTRICT: Opcode = opcode(b'E', 6, 2);
 
 /// At most this many ports are taken by one read.
 const PORTS_PER_READ: usize = 16;
@@ -77,6 +77,13 @@ impl Channels {
     pub fn unmask(&self, port: Port) -> io::Result<()> {
         rustix::io::write(&self.node, &port.0.to_ne_bytes())?;
         Ok(())
+    }
+}
+
+impl From<OwnedFd> for Channels {
+    /// The node, opened by another process.
+    fn from(node: OwnedFd) -> Self {
+        Self { node: node.into() }
     }
 }
 

@@ -7,6 +7,7 @@
 use std::fs::{File, OpenOptions};
 use std::io;
 use std::ops::Deref;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::ptr::NonNull;
 use std::sync::Arc;
 
@@ -17,10 +18,10 @@ use xen::{Access, Direction, DomainId, GrantCopy, GrantRef, MapError, Maps, Port
 
 use super::{call, opcode};
 
-const MAP_GRANT_REF: Opcode = opcode(b'G', 0, 24);
-const UNMAP_GRANT_REF: Opcode = opcode(b'G', 1, 16);
-const SET_UNMAP_NOTIFY: Opcode = opcode(b'G', 7, 16);
-const GRANT_COPY: Opcode = opcode(b'G', 8, 16);
+pub(super) const MAP_GRANT_REF: Opcode = opcode(b'G', 0, 24);
+pub(super) const UNMAP_GRANT_REF: Opcode = opcode(b'G', 1, 16);
+pub(super) const SET_UNMAP_NOTIFY: Opcode = opcode(b'G', 7, 16);
+pub(super) const GRANT_COPY: Opcode = opcode(b'G', 8, 16);
 
 /// `UNMAP_NOTIFY_SEND_EVENT`.
 const SEND_EVENT: u32 = 2;
@@ -79,6 +80,19 @@ impl GrantDevice {
         if let Err(error) = done {
             log::warn!("grant range {index:#x} of {count} pages: unmap: {error}");
         }
+    }
+}
+
+impl From<OwnedFd> for GrantDevice {
+    /// The node, opened by another process.
+    fn from(node: OwnedFd) -> Self {
+        Self { node: Arc::new(node.into()) }
+    }
+}
+
+impl AsFd for GrantDevice {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.node.as_fd()
     }
 }
 

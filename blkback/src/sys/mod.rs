@@ -6,12 +6,27 @@
 #![allow(unsafe_code, reason = "ioctls, mappings and io_uring cannot be had without it")]
 
 mod evtchn;
+#[cfg(test)]
+pub(crate) mod forbidden;
 mod gntdev;
 mod uring;
 
 pub use evtchn::Channels;
 pub use gntdev::{GrantDevice, MappedPage};
 pub use uring::{Patience, UringDisk, Woken};
+
+/// The ioctls that serving takes.
+pub(crate) const DEVICE_REQUESTS: [Opcode; 7] = [
+    evtchn::BIND_INTERDOMAIN,
+    evtchn::UNBIND,
+    evtchn::NOTIFY,
+    gntdev::MAP_GRANT_REF,
+    gntdev::UNMAP_GRANT_REF,
+    gntdev::SET_UNMAP_NOTIFY,
+    gntdev::GRANT_COPY,
+];
+/// The ioctl that ties a handle on event channels to one guest.
+pub(crate) const RESTRICT: Opcode = evtchn::RESTRICT;
 
 use rustix::fd::AsFd;
 use rustix::ioctl::{self, Direction, IoctlOutput, Opcode};

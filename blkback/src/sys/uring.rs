@@ -5,6 +5,9 @@
 //! `io_uring_enter` both submits a batch and waits. The kernel writes straight into the pages of
 //! the jobs: their handles stay here until the completion. `IOSQE_IO_DRAIN` is never used (with
 //! deferred task work it can hang for ever); a flush is ordered by whoever submits it.
+//!
+//! What goes through a ring passes by every system call filter, so the ring itself is restricted,
+//! by the kernel, to these few operations on the image.
 
 use std::collections::VecDeque;
 use std::io;
@@ -13,6 +16,7 @@ use std::ops::Deref;
 use std::os::fd::{AsFd, AsRawFd, RawFd};
 use std::sync::Arc;
 
+use io_uring::register::Restriction;
 use io_uring::{IoUring, cqueue, opcode, squeue, types};
 use ring::Page;
 
@@ -25,6 +29,15 @@ const CONTROL: u64 = u64::MAX - 1;
 
 /// Entries of the queue beside those of jobs.
 const POLLS: u32 = 2;
+
+/// All that is done through a ring.
+const OPERATIONS: [u8; 5] = [
+    opcode::Readv::CODE,
+    opcode::Writev::CODE,
+    opcode::Fsync::CODE,
+    opcode::Fallocate::CODE,
+    opcode::PollAdd::CODE,
+];
 
 /// `IORING_ENTER_GETEVENTS`.
 const GET_EVENTS: u32 = 1;
@@ -83,7 +96,14 @@ impl<P> UringDisk<P> {
     /// `/proc/sys/kernel/io_uring_disabled`), no memory.
     pub fn new(image: Arc<Image>, depth: u32) -> io::Result<Self> {
         let ring = make_ring((depth + POLLS).next_power_of_two())?;
-        ring.submitter().register_files(&[image.file.as_raw_fd()])?;
+        let submitter = ring.submitter();
+        submitter.register_files(&[image.file.as_raw_fd()])?;
+        // No registering from now on, and of operations only these.
+        let flags = Restriction::sqe_flags_allowed(squeue::Flags::FIXED_FILE.bits());
+        let mut restrictions: Vec<Restriction> =
+            OPERATIONS.into_iter().map(Restriction::sqe_op).chain([flags]).collect();
+        submitter.register_restrictions(&mut restrictions)?;
+        submitter.register_enable_rings()?;
         Ok(Self {
             ring,
             image,
@@ -347,10 +367,12 @@ fn describe<P: Deref<Target = Page>>(job: &Job<P>, vectors: &mut Vec<libc::iovec
 }
 
 /// A ring with what this kernel has of the flags that spare interrupts; all of them are for one
-/// thread that submits and waits in the same call.
+/// thread that submits and waits in the same call. It does nothing until it is enabled.
 fn make_ring(entries: u32) -> io::Result<IoUring> {
-    let deferred = IoUring::builder().setup_single_issuer().setup_defer_taskrun().build(entries);
-    deferred.or_else(|_| IoUring::new(entries))
+    let mut builder = IoUring::builder();
+    builder.setup_r_disabled();
+    let deferred = builder.clone().setup_single_issuer().setup_defer_taskrun().build(entries);
+    deferred.or_else(|_| builder.build(entries))
 }
 
 #[cfg(test)]

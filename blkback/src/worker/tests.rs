@@ -1,10 +1,23 @@
-//! Workers where there is no Xen: they open images, say what is missing, and go.
+//! A thread and the process that it attends to, with programs that do not behave like ours.
 
-use blkif::{Abi, Agreed, Discard, Features, Geometry};
-use xen::{DomainId, GrantRef};
+use std::time::Instant;
 
 use super::*;
 use crate::scratch::Scratch;
+
+const FIRST: WorkerId = WorkerId(1);
+const SECOND: WorkerId = WorkerId(2);
+
+/// The shell, with words on its standard input, which is the socket.
+fn shell(script: &str) -> Program {
+    let arguments = ["-c", script].map(Into::into).to_vec();
+    Program { path: "/bin/sh".into(), arguments, user: None }
+}
+
+fn workers(program: Program, images: &Scratch) -> Workers {
+    let folders = Folders::new(&[images.path().into()]).expect("a folder");
+    Workers::new(Bell::new().expect("a bell can be had"), program, folders)
+}
 
 /// The next report; the bell rings for each.
 fn await_report(workers: &mut Workers) -> (WorkerId, Report) {
@@ -17,124 +30,133 @@ fn await_report(workers: &mut Workers) -> (WorkerId, Report) {
     panic!("no report");
 }
 
-fn workers() -> Workers {
-    Workers::new(Bell::new().expect("a bell can be had"))
+/// How a shell says this to the daemon.
+fn say(message: &[u8]) -> String {
+    let bytes: String = message.iter().map(|byte| format!("\\{byte:03o}")).collect();
+    format!("printf '{bytes}' >&0; ")
 }
 
-const FIRST: WorkerId = WorkerId(1);
-const SECOND: WorkerId = WorkerId(2);
+fn ended(past: Past, broken: Option<&str>) -> Last {
+    Last::Ended { past, broken: broken.map(Into::into) }
+}
+
+/// What becomes of a process of `program` when it is attended to, and what it reported
+/// meanwhile.
+fn attended(program: &Program) -> (Result<Last, String>, Vec<Report>) {
+    let process = Process::start(program, "1/51712").expect("a shell can be started");
+    let (_orders, mine) = channel();
+    let inbox = Inbox { orders: mine, bell: Bell::new().expect("a bell can be had") };
+    let (reports, inbox_of_reports) = channel();
+    let bell = Bell::new().expect("a bell can be had");
+    let last = attend(process, &inbox, &Post { worker: FIRST, reports, bell });
+    (last, inbox_of_reports.try_iter().map(|(_, report)| report).collect())
+}
 
 #[test]
-fn a_worker_opens_its_image_says_why_it_cannot_connect_and_goes_when_told() {
-    if Path::new("/dev/xen/evtchn").exists() {
+fn a_process_that_dies_is_noticed_whenever_it_does() {
+    let died = || Err("the process of this device died".to_owned());
+    assert_eq!(attended(&shell("exit 0")), (died(), vec![]));
+    let connected = say(&Told::Connected.message());
+    assert_eq!(
+        attended(&shell(&format!("{connected} kill -9 $$"))),
+        (died(), vec![Report::Connected])
+    );
+}
+
+#[test]
+fn a_process_that_lies_is_ended() {
+    let lied = Err("the process of this device said what none of ours says".to_owned());
+    let connected = Told::Connected.message();
+    let unconnected = Told::Last(Last::Unconnected("no".into())).message();
+    let stopped = Told::Last(ended(Past::default(), None)).message();
+    let broken = Told::Last(ended(Past::default(), Some("index"))).message();
+    let start = Instant::now();
+    for words in [
+        &[&b"x"[..]][..],
+        &[b"s"],
+        &[&stopped],
+        &[&broken],
+        &[&connected, &connected],
+        &[&connected, &unconnected],
+        &[&connected, b"s"],
+    ] {
+        let script: String = words.iter().map(|word| say(word)).collect();
+        let (last, reports) = attended(&shell(&format!("{script} exec sleep 600")));
+        assert_eq!(last, lied, "{script}");
+        assert!(reports.len() <= 1, "{script}: {reports:?}");
+    }
+    assert!(start.elapsed() < Duration::from_secs(60));
+}
+
+#[test]
+fn the_last_words_of_a_process_are_passed_on() {
+    let past = Past::from_word((1 << 32) | 5);
+    let connected = say(&Told::Connected.message());
+    for (before, last) in [
+        ("", Last::Unconnected("no".into())),
+        (&*connected, ended(Past::default(), None)),
+        (&*connected, ended(past, None)),
+        (&*connected, ended(past, Some("index"))),
+    ] {
+        let script = before.to_owned() + &say(&Told::Last(last.clone()).message());
+        assert_eq!(attended(&shell(&script)).0, Ok(last), "{script}");
+    }
+}
+
+#[test]
+fn a_process_is_the_user_that_it_was_told_to_be_and_nobody_else() {
+    if !rustix::process::geteuid().is_root() {
         return;
     }
-    let folder = Scratch::new("worker-life");
-    let image = folder.file("d.img", 8192);
-    let mut workers = workers();
-    workers.open(FIRST, "1/51712", image.clone(), false);
-    let (_, Report::Opened(profile)) = await_report(&mut workers) else { panic!("not open") };
-    assert_eq!(profile.sectors, 16);
-    let connect = Connect {
-        peer: DomainId(1),
-        ring: vec![GrantRef(8)],
-        port: Port(9),
-        agreed: Agreed {
-            abi: Abi::X86_64,
-            order: 0,
-            features: Features::empty(),
-            discard_limits: Discard::default(),
-        },
-        geometry: Geometry::new(16).unwrap(),
-    };
-    workers.connect(FIRST, connect);
-    let (_, Report::Unconnected(reason)) = await_report(&mut workers) else { panic!("connected") };
-    assert!(reason.contains("/dev/xen/evtchn"), "{reason}");
-    workers.stop(FIRST);
-    assert_eq!(await_report(&mut workers), (FIRST, Report::Stopped));
-    workers.dismiss(FIRST);
-    assert_eq!(await_report(&mut workers), (FIRST, Report::Gone));
-    // Its image is free again.
-    assert!(Image::open(&image, false).is_ok());
+    let user = Some(65_533);
+    let words = "printf \"u$(id -u) $(id -ru) $(id -g) $(id -rg) $(id -G)\" >&0";
+    let told = Last::Unconnected("65533 65533 65533 65533 65533".into());
+    assert_eq!(attended(&Program { user, ..shell(words) }).0, Ok(told));
 }
 
 #[test]
-fn an_image_that_its_last_user_is_about_to_close_is_waited_for() {
-    let folder = Scratch::new("worker-waits");
-    let image = folder.file("d.img", 8192);
-    let first = Image::open(&image, false).unwrap();
-    let mut workers = workers();
-    workers.open(FIRST, "1/51712", image, false);
-    thread::sleep(IN_USE_PAUSE * 2);
-    assert_eq!(workers.report(), None);
-    drop(first);
-    assert!(matches!(await_report(&mut workers), (FIRST, Report::Opened(_))));
-}
-
-#[test]
-fn an_image_that_cannot_be_opened_is_said_and_is_no_bug() {
-    let mut workers = workers();
-    workers.open(FIRST, "1/51712", "/none/at/all".into(), false);
-    let (_, Report::Unopened(reason)) = await_report(&mut workers) else { panic!("open") };
-    assert!(reason.contains("no such file"), "{reason}");
-    thread::sleep(Duration::from_millis(20));
-    assert_eq!(workers.report(), None);
+fn an_order_to_stop_reaches_the_process_in_words_and_so_does_a_dismissal() {
+    let scratch = Scratch::new("worker-orders");
+    for dismissed in [false, true] {
+        let path = scratch.path().join("word");
+        let [connected, stopped] = [Told::Connected, Told::Last(ended(Past::default(), None))]
+            .map(|told| say(&told.message()));
+        let script = format!("{connected} head -c 4 <&0 >{}; {stopped}", path.display());
+        let process = Process::start(&shell(&script), "1/51712").expect("a shell can be started");
+        let (orders, mine) = channel();
+        let bell = Bell::new().expect("a bell can be had");
+        let inbox = Inbox { orders: mine, bell: bell.clone() };
+        let (reports, _inbox) = channel();
+        let post = Post { worker: FIRST, reports, bell: bell.clone() };
+        if !dismissed {
+            orders.send(Order::Stop).expect("somebody listens");
+        }
+        drop(orders);
+        bell.ring();
+        let last = attend(process, &inbox, &post);
+        assert_eq!(last, Ok(ended(Past::default(), None)));
+        assert_eq!(std::fs::read(path).unwrap(), b"stop");
+    }
 }
 
 #[test]
 fn a_panic_in_one_worker_is_reported_and_leaves_the_others_alone() {
-    let folder = Scratch::new("worker-panic");
-    let mut workers = workers();
-    workers.open(SECOND, "2/51712", folder.file("d.img", 8192), false);
+    let scratch = Scratch::new("worker-panic");
+    let mut workers = workers(shell("cat <&0"), &scratch);
+    workers.open(SECOND, "2/51712", scratch.file("d.img", 8192), false);
     assert!(matches!(await_report(&mut workers), (SECOND, Report::Opened(_))));
-    workers.hire(FIRST, "1/51712", |_, _, _| panic!("as a test")).unwrap();
+    workers.hire(FIRST, "1/51712", |_, _| panic!("as a test")).unwrap();
     assert_eq!(await_report(&mut workers), (FIRST, Report::Gone));
     workers.stop(SECOND);
     assert_eq!(await_report(&mut workers), (SECOND, Report::Stopped));
 }
 
 #[test]
-fn a_storm_of_empty_events_is_noticed_and_ends_with_the_next_request() {
-    let mut storm = Storm::default();
-    assert!(!storm.is_on(5));
-    for _ in 0..EMPTY_EVENTS_MAX {
-        assert!(!storm.is_on(5));
-    }
-    assert!(storm.is_on(5) && storm.is_on(5));
-    assert!(!storm.is_on(6));
-}
-
-#[test]
-fn xsa_332_events_without_end_cost_a_small_share_of_a_processor() {
-    // An event is there whenever somebody looks, and a turn over nothing takes so long.
-    const TURN: Duration = Duration::from_micros(5);
-    let (mut storm, mut now, mut busy) = (Storm::default(), Duration::ZERO, Duration::ZERO);
-    while now < Duration::from_secs(1) {
-        busy += TURN;
-        now += TURN;
-        if storm.is_on(0) {
-            now += STORM_PAUSE;
-        }
-    }
-    assert!(busy < Duration::from_millis(10), "{busy:?} of a second");
-}
-
-#[test]
-fn xsa_374_a_worker_that_is_dismissed_in_the_middle_of_anything_frees_its_image() {
-    let folder = Scratch::new("worker-dismissed");
-    let image = folder.file("d.img", 8192);
-    for round in 0..40 {
-        let mut workers = workers();
-        workers.open(FIRST, "1/51712", image.clone(), false);
-        if round % 2 == 0 {
-            await_report(&mut workers);
-        }
-        if round % 4 < 2 {
-            workers.stop(FIRST);
-        }
-        workers.dismiss(FIRST);
-        // Waits for the thread, wherever it was.
-        drop(workers);
-        assert!(Image::open(&image, false).is_ok(), "round {round}");
-    }
+fn a_program_that_cannot_be_started_is_said() {
+    let scratch = Scratch::new("worker-program");
+    let program = Program { path: "/none/at/all".into(), arguments: vec![], user: None };
+    let mut workers = workers(program, &scratch);
+    workers.open(FIRST, "1/51712", scratch.file("d.img", 8192), false);
+    let (_, Report::Unopened(reason)) = await_report(&mut workers) else { panic!("open") };
+    assert!(reason.contains("no process for this device"), "{reason}");
 }

@@ -6,6 +6,7 @@ mod commands;
 mod logger;
 mod serve;
 
+use std::os::fd::AsFd;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -65,6 +66,20 @@ enum Command {
         /// xl reboot; 0: not at all
         #[arg(long, value_name = "SECONDS", default_value_t = 60)]
         keep: u64,
+        /// Where images may lie, at any depth; may be given more than once. Block devices below
+        /// /dev may be served always [default: those there of /images, /srv,
+        /// /var/lib/xen/images, /var/lib/libvirt/images]
+        #[arg(long, value_name = "FOLDER")]
+        images: Vec<PathBuf>,
+        /// The user and group, as a number, of the processes that serve; one of their own is best
+        #[arg(long, value_name = "ID", default_value_t = serve::NOBODY)]
+        user: u32,
+    },
+    /// Serve one connection, on orders from the daemon that started it
+    #[command(hide = true)]
+    Device {
+        /// The device, for the log
+        name: String,
     },
     /// Attach a disk to a guest: xl create -p, attach, xl unpause
     #[command(after_help = EXIT_CODES)]
@@ -112,7 +127,12 @@ enum Command {
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let serving = matches!(arguments.command, Command::Serve { .. });
-    logger::install(arguments.verbose + u8::from(serving));
+    let device = match &arguments.command {
+        Command::Device { name } => Some(name.clone()),
+        _ => None,
+    };
+    let serving = serving || device.is_some();
+    logger::install(arguments.verbose + u8::from(serving), device);
     match run(arguments) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
@@ -125,7 +145,14 @@ fn main() -> ExitCode {
 fn run(arguments: Arguments) -> Result<(), Failure> {
     let pid_file = arguments.pid_file;
     match arguments.command {
-        Command::Serve { once, keep } => serve::run(&pid_file, once, Duration::from_secs(keep)),
+        Command::Serve { once, keep, images, user } => {
+            let program = serve::program(user, arguments.verbose);
+            serve::run(&pid_file, once, Duration::from_secs(keep), &images, program)
+        }
+        Command::Device { .. } => {
+            let orders = std::io::stdin().as_fd().try_clone_to_owned()?;
+            Ok(blkback::serve_device(orders)?)
+        }
         Command::Attach { domain, spec, dry_run, timeout } => {
             commands::attach(&pid_file, &domain, &spec, dry_run, timeout)
         }

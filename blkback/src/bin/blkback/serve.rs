@@ -3,11 +3,13 @@
 use std::io::Read;
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use blkback::connect::Leave;
-use blkback::{Bell, Claim, Control, Workers, Xenbus, base, own_domain};
+use blkback::{
+    Bell, Claim, Control, Folders, Program, Workers, Xenbus, base, confine_daemon, own_domain,
+};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use xen::store::Connection;
@@ -18,8 +20,31 @@ use crate::commands::environment;
 /// How long the guests may take to let go of their disks when the daemon ends.
 const GOODBYE: Duration = Duration::from_secs(5);
 
+/// Who the processes that serve are, unless told otherwise: a user that owns nothing.
+pub(crate) const NOBODY: u32 = 65534;
+
+/// Ourselves, as the process of a device.
+pub(crate) fn program(user: u32, verbosity: u8) -> Program {
+    let verbose = std::iter::repeat_n("-v".into(), verbosity.into());
+    Program {
+        path: "/proc/self/exe".into(),
+        arguments: verbose.chain(["device".into()]).collect(),
+        // Only root can be somebody else; whoever is not has few rights already.
+        user: rustix::process::geteuid().is_root().then_some(user),
+    }
+}
+
 /// Serves until told to end.
-pub(crate) fn run(pid_file: &Path, once: bool, keep: Duration) -> Result<(), Failure> {
+pub(crate) fn run(
+    pid_file: &Path,
+    once: bool,
+    keep: Duration,
+    images: &[PathBuf],
+    program: Program,
+) -> Result<(), Failure> {
+    let folders = Folders::new(images).map_err(|(folder, error)| {
+        Failure::new(Failure::USAGE, format!("--images {}: {error}", folder.display()))
+    })?;
     let bus = Xenbus::open().map_err(|error| environment("/dev/xen/xenbus", &error))?;
     for node in ["/dev/xen/evtchn", "/dev/xen/gntdev"] {
         if let Err(error) = std::fs::metadata(node) {
@@ -37,7 +62,12 @@ pub(crate) fn run(pid_file: &Path, once: bool, keep: Duration) -> Result<(), Fai
     let bell = Bell::new()?;
     let store = Connection::new(bus);
     let server = own_domain(&store)?;
-    let mut control = Control::new(store, Workers::new(bell.clone()), server, keep)?;
+    confine_daemon(&folders).map_err(|error| {
+        Failure::new(Failure::ENVIRONMENT, format!("rights cannot be given up: {error}"))
+    })?;
+    log::info!("images: {folders}");
+    let workers = Workers::new(bell.clone(), program, folders);
+    let mut control = Control::new(store, workers, server, keep)?;
     log::info!("serving {} (pid {})", base(server), std::process::id());
     let interrupted = attend(&mut control, &bell, &signals, once)?;
     drop(control);

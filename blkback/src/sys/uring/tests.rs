@@ -150,3 +150,23 @@ fn a_disk_dropped_with_jobs_in_flight_waits_for_them() {
     assert_eq!(Arc::strong_count(&kept), 1);
     assert!(std::fs::read(&path).unwrap()[..64 * 4096] == vec![7; 64 * 4096]);
 }
+
+#[test]
+fn the_ring_carries_out_nothing_but_what_a_disk_does() {
+    let folder = Scratch::new("uring-restricted");
+    let mut disk = disk(&folder.file("d.img", 8192));
+    for entry in [
+        opcode::Nop::new().build(),
+        opcode::Close::new(types::Fd(-1)).build(),
+        opcode::Socket::new(libc::AF_UNIX, libc::SOCK_STREAM, 0).build(),
+        opcode::Fsync::new(types::Fixed(0)).build().flags(squeue::Flags::IO_LINK),
+    ] {
+        // SAFETY: none of these refers to memory.
+        unsafe { disk.ring.submission().push(&entry) }.expect("there is room");
+        disk.ring.submit_and_wait(1).expect("the ring itself works");
+        let done = disk.ring.completion().next().expect("an answer");
+        assert_eq!(done.result(), -libc::EACCES, "{entry:?}");
+    }
+    let registered = disk.ring.submitter().register_files(&[0]);
+    assert_eq!(registered.unwrap_err().raw_os_error(), Some(libc::EACCES));
+}

@@ -1,0 +1,114 @@
+//! The process of one device, as the daemon sees it: started, given its orders, listened to, ended.
+//!
+//! It runs as a user without rights and gets every descriptor by message, because it may open
+//! nothing. It must never outlive the value that stands for it here.
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::process::CommandExt;
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::sync::Once;
+
+use crate::Image;
+use crate::orders::{Begin, Last, Line, Received, STOP, Told};
+use crate::sys::{Channels, GrantDevice};
+
+/// Whether it was said that this kernel cannot tie event channels to one guest: once, as guests
+/// connect as often as they like.
+static UNTIED: Once = Once::new();
+
+/// How the process of a device is started.
+#[derive(Clone, Debug)]
+pub struct Program {
+    /// The program: this one.
+    pub path: PathBuf,
+    /// What it is told; the device's name comes behind it.
+    pub arguments: Vec<String>,
+    /// The user and the group that it runs as; `None`: ours.
+    pub user: Option<u32>,
+}
+
+/// A process that serves one connection of one device.
+#[derive(Debug)]
+pub(crate) struct Process {
+    child: Child,
+    line: Line,
+    connected: bool,
+}
+
+impl Process {
+    /// Starts a process, which waits for its first order.
+    pub(crate) fn start(program: &Program, device: &str) -> io::Result<Self> {
+        let (line, theirs) = Line::pair()?;
+        let mut command = Command::new(&program.path);
+        command.arg0("blkback").args(&program.arguments).arg(device).stdin(Stdio::from(theirs));
+        // What is typed at the daemon's terminal is for the daemon: it ends its devices in order.
+        command.process_group(0);
+        if let Some(user) = program.user {
+            command.gid(user).uid(user);
+        }
+        Ok(Self { child: command.spawn()?, line, connected: false })
+    }
+
+    /// Gives it the image, the nodes for one guest, and all that was settled.
+    pub(crate) fn begin(&self, begin: &Begin, image: &Image) -> Result<(), String> {
+        let channels = Channels::open().map_err(|error| format!("/dev/xen/evtchn: {error}"))?;
+        // Before it is out of our hands.
+        if let Err(error) = channels.restrict(begin.connect.peer) {
+            UNTIED.call_once(|| {
+                log::warn!("event channels cannot be restricted to one guest: {error}");
+            });
+        }
+        let grants = GrantDevice::open().map_err(|error| format!("/dev/xen/gntdev: {error}"))?;
+        let with = [image.file.as_fd(), channels.as_fd(), grants.as_fd()];
+        let sent = self.line.send(&begin.message(), &with);
+        sent.map_err(|error| format!("the process of this device: {error}"))
+    }
+
+    /// Orders it to leave the ring.
+    pub(crate) fn stop(&self) {
+        // A process that is gone is noticed when it is listened to.
+        let _ = self.line.send(STOP, &[]);
+    }
+
+    /// What it tells next, without waiting. An honest process says once that it is connected, and
+    /// then how that ended; any other word, and its death before its last, is an error.
+    pub(crate) fn hear(&mut self) -> Result<Option<Told>, String> {
+        let message = match self.line.receive() {
+            Ok(Received::Message(message, _)) => message,
+            Ok(Received::Nothing) => return Ok(None),
+            Ok(Received::Closed) => return Err("the process of this device died".into()),
+            Err(error) => return Err(format!("the process of this device: {error}")),
+        };
+        let told = Told::read(&message);
+        let in_order = match &told {
+            Some(Told::Connected) => !self.connected,
+            Some(Told::Last(Last::Unconnected(_))) => !self.connected,
+            Some(Told::Last(Last::Ended { .. })) => self.connected,
+            None => false,
+        };
+        if !in_order {
+            return Err("the process of this device said what none of ours says".into());
+        }
+        self.connected = true;
+        Ok(told)
+    }
+}
+
+impl AsFd for Process {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.line.as_fd()
+    }
+}
+
+impl Drop for Process {
+    /// Ends the process. One that told its end has unmapped everything and closed nothing yet.
+    fn drop(&mut self) {
+        // It may be gone already.
+        let _ = self.child.kill();
+        if let Err(error) = self.child.wait() {
+            log::error!("the process of this device cannot be waited for: {error}");
+        }
+    }
+}
