@@ -14,6 +14,7 @@ use xtask::error::{LabError, Result};
 use xtask::guest::Backend;
 use xtask::host::Host;
 use xtask::lab::{self, Lab, LabConfig};
+use xtask::measure::{Measured, Share};
 use xtask::orders::{self, Changes};
 use xtask::pairs::{self, Pairs};
 use xtask::progress::Progress;
@@ -61,6 +62,10 @@ pub(crate) enum Task {
     Torture(TortureTask),
     /// Take the rings' orderings away one at a time: a model must notice each
     Orders(OrdersTask),
+    /// Tell how many lines of the rings and of the protocol their own tests run
+    Coverage(MeasureTask),
+    /// Tell how many small changes to the rings and to the protocol their own tests notice
+    Mutants(MeasureTask),
     /// Boot the lab and run a shell command in Dom0
     Dom0(Dom0Task),
 }
@@ -456,6 +461,24 @@ impl OrdersTask {
         println!("{} passed, {} failed", tried - missed.len(), missed.len());
         missed.iter().for_each(|mutant| println!("not noticed: {mutant}"));
         Ok(u8::from(!missed.is_empty()))
+    }
+}
+
+/// `cargo xtask coverage` and `cargo xtask mutants`.
+#[derive(Args)]
+#[command(after_help = EXIT_CODES)]
+pub(crate) struct MeasureTask {
+    #[command(flatten)]
+    common: Common,
+}
+
+impl MeasureTask {
+    /// Measures; gives 0 when every crate has enough.
+    pub(crate) fn run(&self, measure: fn(Host) -> Result<Measured>) -> Result<u8> {
+        let Measured { crates, lacking } = measure(self.common.host())?;
+        lacking.iter().for_each(|line| println!("lacking: {line}"));
+        crates.iter().for_each(|share| println!("{share}"));
+        Ok(u8::from(!crates.iter().all(Share::is_enough)))
     }
 }
 

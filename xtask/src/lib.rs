@@ -38,6 +38,8 @@ pub mod interrupt;
 #[cfg(feature = "host")]
 pub mod lab;
 #[cfg(feature = "host")]
+pub mod measure;
+#[cfg(feature = "host")]
 pub mod orders;
 #[cfg(feature = "host")]
 pub mod packages;

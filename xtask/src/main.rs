@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser};
 use cli::{Cli, Task};
-use xtask::interrupt;
+use xtask::{interrupt, measure};
 
 fn main() -> ExitCode {
     let Some(task) = Cli::parse().task else {
@@ -27,6 +27,8 @@ fn main() -> ExitCode {
         Task::Test(task) => task.run(),
         Task::Torture(task) => task.run(),
         Task::Orders(task) => task.run(),
+        Task::Coverage(task) => task.run(measure::coverage),
+        Task::Mutants(task) => task.run(measure::mutants),
         Task::Dom0(task) => task.run(),
     };
     match result {

@@ -127,6 +127,31 @@ pub fn miri(host: Host) -> Result<()> {
     Err(LabError::Missing(format!("no Miri; try: {by_hand}\n{why}")))
 }
 
+/// Brings a subcommand of cargo from crates.io.
+pub fn cargo_tool(host: Host, name: &str) -> Result<()> {
+    let verb = name.strip_prefix("cargo-").unwrap_or(name);
+    let works = || host.output(host::cargo().args([verb, "--version"])).is_ok();
+    if works() {
+        return Ok(());
+    }
+    eprintln!("installing {name}");
+    let install = host.run(host::cargo().args(["install", "--locked", name]));
+    if works() {
+        return Ok(());
+    }
+    let why = install.err().map(|error| error.to_string()).unwrap_or_default();
+    Err(LabError::Missing(format!("no {name}; try: cargo install --locked {name}\n{why}")))
+}
+
+/// Brings LLVM's tools of the version that the compiler has.
+pub fn llvm_tools(host: Host) -> Result<()> {
+    let mut rustup = Command::new("rustup");
+    // Says nothing and needs no network if it is there.
+    host.run(rustup.args(["component", "add", "llvm-tools"])).map_err(|error| {
+        LabError::Missing(format!("no LLVM tools; try: rustup component add llvm-tools\n{error}"))
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
