@@ -46,12 +46,14 @@ const LANDLOCK: ABI = ABI::V6;
 
 /// What serving takes, beside the ioctls of the event channels and the grants. No signal can be
 /// sent with these: processes of other devices are of the same user.
-const SERVING: [c_long; 26] = [
+const SERVING: [c_long; 27] = [
     libc::SYS_io_uring_enter,
     // Event channels, orders, the log.
     libc::SYS_read,
     libc::SYS_write,
     libc::SYS_writev,
+    // How long the trace is.
+    libc::SYS_lseek,
     libc::SYS_recvmsg,
     libc::SYS_sendmsg,
     libc::SYS_close,
@@ -79,7 +81,7 @@ const SERVING: [c_long; 26] = [
 ];
 
 /// What the daemon needs besides: images, threads, processes, and what those do before they serve.
-const GOVERNING: [c_long; 53] = [
+const GOVERNING: [c_long; 52] = [
     // Images and nodes.
     libc::SYS_open,
     libc::SYS_openat,
@@ -88,7 +90,6 @@ const GOVERNING: [c_long; 53] = [
     libc::SYS_fstat,
     libc::SYS_newfstatat,
     libc::SYS_statx,
-    libc::SYS_lseek,
     libc::SYS_pread64,
     libc::SYS_flock,
     libc::SYS_fallocate,

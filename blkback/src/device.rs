@@ -17,9 +17,10 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use xen::{Access, Events, Maps, Port};
 
 use crate::crew::Connect;
-use crate::orders::{Begin, DESCRIPTORS, Last, Line, Received, STOP, Told};
-use crate::session::{Buffer, Link, RingPages, Session, Turn};
+use crate::orders::{Begin, Last, Line, Received, STOP, Told};
+use crate::session::{Buffer, Link, Queue, RingPages, Session, Turn};
 use crate::sys::{Channels, GrantDevice, MappedPage, Patience, UringDisk, Woken};
+use crate::trace::{Pen, Tape};
 use crate::{Image, confine};
 
 /// So many events in a row may come without a request before the next ones are made to wait. An
@@ -29,13 +30,13 @@ const EMPTY_EVENTS_MAX: u32 = 64;
 const STORM_PAUSE: Duration = Duration::from_millis(1);
 
 /// A session on the device nodes of Dom0.
-type Served = Session<GrantDevice, UringDisk<Buffer<MappedPage>>, Channels>;
+type Served<Q> = Session<GrantDevice, UringDisk<Buffer<MappedPage>>, Channels, Q>;
 
-/// Serves one connection, with orders from `line`.
+/// Serves one connection of the device of this name, with orders from `line`.
 ///
 /// # Errors
 /// What keeps it from being confined, or from talking to the daemon: it serves nobody then.
-pub fn serve_device(line: OwnedFd) -> std::io::Result<()> {
+pub fn serve_device(name: &str, line: OwnedFd) -> std::io::Result<()> {
     set_parent_process_death_signal(Some(Signal::KILL))?;
     // Those who end the daemon may send them to all of its processes; it ends its devices in order.
     for signal in [SIGHUP, SIGINT, SIGTERM] {
@@ -52,24 +53,49 @@ pub fn serve_device(line: OwnedFd) -> std::io::Result<()> {
             Received::Closed => return Ok(()),
         }
     };
-    let with: Result<[OwnedFd; DESCRIPTORS], _> = with.try_into();
-    let (Some(begin), Ok(with)) = (begin, with) else {
-        return Err(std::io::Error::other("the daemon is of another version"));
+    let of_another_version = || std::io::Error::other("the daemon is of another version");
+    let begin = begin.ok_or_else(of_another_version)?;
+    let mut with = with.into_iter();
+    let (Some(image), Some(channels), Some(grants)) = (with.next(), with.next(), with.next())
+    else {
+        return Err(of_another_version());
     };
-    let last = match join(begin, with, &line) {
-        Ok(session) => {
+    let tape = match (begin.traced, with.next()) {
+        (None, None) => None,
+        (Some(connection), Some(file)) => Some((connection, file)),
+        _ => return Err(of_another_version()),
+    };
+    let last = match join(begin, [image, channels, grants], &line) {
+        Ok(joined) => {
             confine::to_serving()?;
             line.send(&Told::Connected.message(), &[])?;
-            serve(session, &line)
+            let Joined { grants, channels, disk, link } = joined;
+            match tape {
+                None => serve(Session::new(grants, channels, disk, link), &line),
+                // The same on what writes down all that passes through the ring.
+                Some((connection, file)) => {
+                    let tape = Tape::new(Pen::new(file, connection), name, &link);
+                    let wrap = |ring| tape.around(ring);
+                    serve(Session::wrapped(grants, channels, disk, link, wrap), &line)
+                }
+            }
         }
         Err(reason) => Last::Unconnected(reason),
     };
     line.send(&Told::Last(last).message(), &[])
 }
 
+/// What a session is made of.
+struct Joined {
+    grants: GrantDevice,
+    channels: Channels,
+    disk: UringDisk<Buffer<MappedPage>>,
+    link: Link<RingPages<MappedPage>>,
+}
+
 /// Maps the front's ring and binds its event channel.
-fn join(begin: Begin, with: [OwnedFd; DESCRIPTORS], line: &Line) -> Result<Served, String> {
-    let Begin { connect, profile, past } = begin;
+fn join(begin: Begin, with: [OwnedFd; 3], line: &Line) -> Result<Joined, String> {
+    let Begin { connect, profile, past, traced: _ } = begin;
     let Connect { peer, ring, port, agreed, geometry } = connect;
     let [image, channels, grants] = with;
     let (channels, grants) = (Channels::from(channels), GrantDevice::from(grants));
@@ -88,11 +114,11 @@ fn join(begin: Begin, with: [OwnedFd; DESCRIPTORS], line: &Line) -> Result<Serve
     let mut disk = UringDisk::new(image, slots).map_err(|error| format!("io_uring: {error}"))?;
     disk.listen(&channels, line);
     let link = Link { peer, ring: RingPages(pages), port, agreed, geometry, past };
-    Ok(Session::new(grants, channels, disk, link))
+    Ok(Joined { grants, channels, disk, link })
 }
 
 /// Serves until ordered to stop or the ring breaks.
-fn serve(mut session: Served, line: &Line) -> Last {
+fn serve<Q: Queue>(mut session: Served<Q>, line: &Line) -> Last {
     let broken = work(&mut session, line).err();
     let past = session.past();
     log::info!("{} enters={}", session.counters(), session.disk().enters());
@@ -120,7 +146,7 @@ impl Storm {
 }
 
 /// Works until told to end; an error says why the ring had to be given up.
-fn work(session: &mut Served, line: &Line) -> Result<(), String> {
+fn work<Q: Queue>(session: &mut Served<Q>, line: &Line) -> Result<(), String> {
     let mut masked: Vec<Port> = Vec::new();
     let mut storm = Storm::default();
     let mut ending = false;
@@ -154,7 +180,11 @@ fn work(session: &mut Served, line: &Line) -> Result<(), String> {
 }
 
 /// Takes the events that arrived; their ports are masked until the next rest.
-fn hear(session: &Served, woken: Woken, masked: &mut Vec<Port>) -> std::io::Result<()> {
+fn hear<Q: Queue>(
+    session: &Served<Q>,
+    woken: Woken,
+    masked: &mut Vec<Port>,
+) -> std::io::Result<()> {
     if woken.event { session.events().pending(masked) } else { Ok(()) }
 }
 

@@ -2,6 +2,7 @@
 //!
 //! * [`Session`]: the data plane of one connected disk, over the seam and a [`disk::Disk`];
 //! * [`connect`] and [`Control`]: the control plane, a pure function and the loop around it;
+//! * [`trace`]: what passes through the rings, written into a file;
 //! * [`Workers`], [`serve_device`] and [`sys`]: a process per device, and the device nodes of Dom0;
 //! * [`attach`], [`DiskSpec`]: what the tool stack does, for disks of this backend.
 //!
@@ -30,6 +31,7 @@ mod scratch;
 mod session;
 mod spec;
 pub mod sys;
+pub mod trace;
 pub mod vdev;
 mod worker;
 mod xenbus;
@@ -44,7 +46,7 @@ pub use folders::{DEFAULT_FOLDERS, Folders};
 pub use image::{Image, OpenError};
 pub use process::Program;
 pub use session::{
-    Buffer, Counters, Fault, Link, MERGED_EXTENTS_MAX, Past, RingPages, Session, Turn,
+    Buffer, Counters, Fault, Lent, Link, MERGED_EXTENTS_MAX, Past, Queue, RingPages, Session, Turn,
 };
 pub use spec::{DiskSpec, SpecError};
 pub use worker::Workers;

@@ -24,8 +24,9 @@ use crate::session::Past;
 const MESSAGE_MAX: usize = 1024;
 /// The longest reason that is kept.
 const REASON_MAX: usize = 512;
-/// Descriptors that come with [`Begin`]: the image, the event channels, the grants.
-pub(crate) const DESCRIPTORS: usize = 3;
+/// Descriptors that come with [`Begin`]: the image, the event channels, the grants, and the trace
+/// if there is one.
+const DESCRIPTORS_MAX: usize = 4;
 
 /// One end of the socket. The other end's closing is seen as the end of messages.
 #[derive(Debug)]
@@ -57,7 +58,7 @@ impl Line {
 
     /// Sends one message, with descriptors.
     pub(crate) fn send(&self, message: &[u8], with: &[BorrowedFd<'_>]) -> io::Result<()> {
-        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(DESCRIPTORS))];
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(DESCRIPTORS_MAX))];
         let mut ancillary = SendAncillaryBuffer::new(&mut space);
         if !with.is_empty() && !ancillary.push(SendAncillaryMessage::ScmRights(with)) {
             return Err(io::ErrorKind::InvalidInput.into());
@@ -78,7 +79,7 @@ impl Line {
 
     fn take(&self, flags: RecvFlags) -> io::Result<Received> {
         let mut bytes = [0; MESSAGE_MAX];
-        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(DESCRIPTORS))];
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(DESCRIPTORS_MAX))];
         let mut ancillary = RecvAncillaryBuffer::new(&mut space);
         let flags = flags | RecvFlags::CMSG_CLOEXEC;
         let got = recvmsg(&self.0, &mut [IoSliceMut::new(&mut bytes)], &mut ancillary, flags);
@@ -117,6 +118,8 @@ pub(crate) struct Begin {
     pub(crate) profile: Profile,
     /// What earlier connections have left.
     pub(crate) past: Past,
+    /// The connection's number in the trace that is written, if one is.
+    pub(crate) traced: Option<u32>,
 }
 
 impl Begin {
@@ -140,6 +143,7 @@ impl Begin {
             u64::from(self.profile.read_only),
             u64::from(self.profile.discard_granularity.unwrap_or(0)),
             self.past.word(),
+            self.traced.map_or(0, |connection| u64::from(connection) + 1),
         ];
         let references = ring.iter().map(|reference| u64::from(reference.0));
         head.into_iter().chain(references).flat_map(u64::to_ne_bytes).collect()
@@ -177,9 +181,13 @@ impl Begin {
             discard_granularity: narrow(wide()).map(|bytes| (bytes != 0).then_some(bytes))?,
         };
         let past = Past::from_word(wide()?);
+        let traced = match wide()?.checked_sub(1) {
+            Some(connection) => Some(narrow(Some(connection))?),
+            None => None,
+        };
         let ring = words.map(|word| narrow(Some(word)).map(GrantRef)).collect::<Option<_>>()?;
         let connect = Connect { peer, ring, port, agreed, geometry };
-        Some(Self { connect, profile, past })
+        Some(Self { connect, profile, past, traced })
     }
 }
 
@@ -283,7 +291,7 @@ mod tests {
             read_only: true,
             discard_granularity: Some(4096),
         };
-        Begin { connect, profile, past: Past::from_word((1 << 32) | 5) }
+        Begin { connect, profile, past: Past::from_word((1 << 32) | 5), traced: Some(0) }
     }
 
     #[test]
@@ -296,6 +304,7 @@ mod tests {
             begin.connect.agreed.abi = Abi::X86_64;
             begin.profile.discard_granularity = None;
             begin.past = Past::default();
+            begin.traced = None;
         }
         let message = begin.message();
         let head = message.len() - 16 * 8;

@@ -13,6 +13,7 @@ use std::sync::Once;
 use crate::Image;
 use crate::orders::{Begin, Last, Line, Received, STOP, Told};
 use crate::sys::{Channels, GrantDevice};
+use crate::trace::Part;
 
 /// Whether it was said that this kernel cannot tie event channels to one guest: once, as guests
 /// connect as often as they like.
@@ -51,8 +52,14 @@ impl Process {
         Ok(Self { child: command.spawn()?, line, connected: false })
     }
 
-    /// Gives it the image, the nodes for one guest, and all that was settled.
-    pub(crate) fn begin(&self, begin: &Begin, image: &Image) -> Result<(), String> {
+    /// Gives it the image, the nodes for one guest, what it writes a trace into, and all that was
+    /// settled.
+    pub(crate) fn begin(
+        &self,
+        begin: &Begin,
+        image: &Image,
+        part: Option<&Part<'_>>,
+    ) -> Result<(), String> {
         let channels = Channels::open().map_err(|error| format!("/dev/xen/evtchn: {error}"))?;
         // Before it is out of our hands.
         if let Err(error) = channels.restrict(begin.connect.peer) {
@@ -62,6 +69,7 @@ impl Process {
         }
         let grants = GrantDevice::open().map_err(|error| format!("/dev/xen/gntdev: {error}"))?;
         let with = [image.file.as_fd(), channels.as_fd(), grants.as_fd()];
+        let with: Vec<BorrowedFd<'_>> = with.into_iter().chain(part.map(Part::as_fd)).collect();
         let sent = self.line.send(&begin.message(), &with);
         sent.map_err(|error| format!("the process of this device: {error}"))
     }

@@ -12,14 +12,13 @@ mod down;
 mod flushes;
 mod pages;
 mod pending;
+mod queue;
 #[cfg(test)]
 mod tests;
 mod up;
 
-use std::ops::Deref;
-
 use blkif::{Agreed, Geometry, Request, Response};
-use ring::{Back, Broken, Memory, PAGE_WORDS, Page, Rest};
+use ring::{Broken, Memory, Rest};
 use xen::{DomainId, Events, Maps, Port};
 
 use crate::disk::{Disk, Done, Job};
@@ -29,6 +28,7 @@ use pending::Table;
 
 pub use counters::{Counters, Fault, Past};
 pub use pages::Buffer;
+pub use queue::{Lent, Queue, RingPages};
 
 /// A job has at most this many extents: 1 MiB of whole pages.
 pub const MERGED_EXTENTS_MAX: usize = 256;
@@ -50,27 +50,6 @@ enum Taking {
     Never,
 }
 
-/// The pages of a ring, one after the other.
-#[derive(Debug)]
-pub struct RingPages<P>(pub Vec<P>);
-
-impl<P> RingPages<P> {
-    /// These, in this order.
-    pub const fn new(pages: Vec<P>) -> Self {
-        Self(pages)
-    }
-}
-
-impl<P: Deref<Target = Page>> Memory for RingPages<P> {
-    fn words(&self) -> usize {
-        self.0.len() * PAGE_WORDS
-    }
-
-    fn word(&self, index: usize) -> &ring::sync::AtomicU32 {
-        self.0[index / PAGE_WORDS].word(index % PAGE_WORDS)
-    }
-}
-
 /// What both sides settled before a session begins.
 #[derive(Debug)]
 pub struct Link<R> {
@@ -89,7 +68,7 @@ pub struct Link<R> {
 }
 
 /// One connected disk.
-pub struct Session<M: Maps, D, E: Events, R = RingPages<<M as Maps>::Page>> {
+pub struct Session<M: Maps, D, E: Events, Q = Lent<RingPages<<M as Maps>::Page>>> {
     // First: a disk may work on the pages below until it is dropped.
     disk: D,
     events: E,
@@ -109,15 +88,31 @@ pub struct Session<M: Maps, D, E: Events, R = RingPages<<M as Maps>::Page>> {
     finished: Vec<Done<Buffer<M::Page>>>,
     responses: Vec<Response>,
     counters: Counters,
-    ring: Back<R>,
+    ring: Q,
 }
 
-impl<M: Maps, D: Disk<Buffer<M::Page>>, E: Events, R: Memory> Session<M, D, E, R> {
+impl<M: Maps, D: Disk<Buffer<M::Page>>, E: Events, R: Memory> Session<M, D, E, Lent<R>> {
     /// Joins the front's ring.
     ///
     /// # Panics
     /// If `link.ring` is smaller than `link.agreed` says.
     pub fn new(maps: M, events: E, disk: D, link: Link<R>) -> Self {
+        Self::wrapped(maps, events, disk, link, |ring| ring)
+    }
+}
+
+impl<M: Maps, D: Disk<Buffer<M::Page>>, E: Events, Q: Queue> Session<M, D, E, Q> {
+    /// Joins the front's ring, and works on what `wrap` makes of it.
+    ///
+    /// # Panics
+    /// As [`new`](Session::new).
+    pub fn wrapped<R: Memory>(
+        maps: M,
+        events: E,
+        disk: D,
+        link: Link<R>,
+        wrap: impl FnOnce(Lent<R>) -> Q,
+    ) -> Self {
         let layout = link.agreed.abi.layout(link.agreed.order);
         Self {
             disk,
@@ -137,7 +132,7 @@ impl<M: Maps, D: Disk<Buffer<M::Page>>, E: Events, R: Memory> Session<M, D, E, R
             finished: Vec::new(),
             responses: Vec::new(),
             counters: Counters::default(),
-            ring: Back::attach(link.ring, layout),
+            ring: wrap(Lent::join(link.ring, &link.agreed)),
         }
     }
 
@@ -200,7 +195,7 @@ impl<M: Maps, D: Disk<Buffer<M::Page>>, E: Events, R: Memory> Session<M, D, E, R
     }
 }
 
-impl<M: Maps, D, E: Events, R> Drop for Session<M, D, E, R> {
+impl<M: Maps, D, E: Events, Q> Drop for Session<M, D, E, Q> {
     /// Leaves the ring: nobody waits for answers any more. The disk waits for its jobs, then pages
     /// are unmapped.
     fn drop(&mut self) {

@@ -20,6 +20,7 @@ use crate::crew::{Connect, Crew, Report, WorkerId};
 use crate::orders::{Begin, Last, Told};
 use crate::process::{Process, Program};
 use crate::session::Past;
+use crate::trace::{Part, Trace};
 use crate::{Bell, Folders, Image, OpenError};
 
 /// How long an image that is in use is tried again: its last user may be about to close it.
@@ -50,6 +51,7 @@ pub struct Workers {
     bell: Bell,
     program: Arc<Program>,
     folders: Folders,
+    trace: Option<Trace>,
 }
 
 impl Workers {
@@ -66,7 +68,15 @@ impl Workers {
             bell,
             program,
             folders,
+            trace: None,
         }
+    }
+
+    /// The same, whose connections are written down, if there is a trace.
+    #[must_use]
+    pub fn traced(mut self, trace: Option<Trace>) -> Self {
+        self.trace = trace;
+        self
     }
 
     /// Starts a thread for a device. Whatever becomes of it, its last report is that it is gone.
@@ -105,7 +115,8 @@ impl Workers {
 impl Crew for Workers {
     fn open(&mut self, worker: WorkerId, name: &str, image: PathBuf, read_only: bool) {
         let (program, folders) = (self.program.clone(), self.folders.clone());
-        let task = Task { name: name.into(), image, read_only, program, folders };
+        let trace = self.trace.clone();
+        let task = Task { name: name.into(), image, read_only, program, folders, trace };
         if let Err(error) = self.hire(worker, name, move |inbox, post| task.run(inbox, post)) {
             let report = Report::Unopened(format!("no thread for this device: {error}"));
             let _ = self.outbox.send((worker, report));
@@ -205,6 +216,7 @@ struct Task {
     read_only: bool,
     program: Arc<Program>,
     folders: Folders,
+    trace: Option<Trace>,
 }
 
 impl Task {
@@ -224,9 +236,17 @@ impl Task {
                 post.send(Report::Stopped);
                 continue;
             };
-            let begin = Begin { connect: *connect, profile: image.profile(), past };
+            let part = self.trace.as_ref().map(Trace::part);
+            let begin = Begin {
+                connect: *connect,
+                profile: image.profile(),
+                past,
+                traced: part.as_ref().map(Part::connection),
+            };
             let process = waiting.take().map_or_else(|| self.start(), Ok);
-            let begun = process.and_then(|process| process.begin(&begin, &image).map(|()| process));
+            let begun = process.and_then(|process| {
+                process.begin(&begin, &image, part.as_ref()).map(|()| process)
+            });
             let last = match begun.map(|process| attend(process, inbox, post)) {
                 Ok(Ok(last)) => last,
                 Ok(Err(reason)) => return log::error!("{reason}"),

@@ -38,6 +38,11 @@ impl<M: Memory> Back<M> {
         Self { memory, layout, put: start, published: start, taken: start, seen: start }
     }
 
+    /// The index of the next request to take.
+    pub const fn next(&self) -> Index {
+        self.taken
+    }
+
     /// How many requests were taken and not yet answered.
     pub fn unanswered(&self) -> u32 {
         self.taken.since(self.put)

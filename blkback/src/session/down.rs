@@ -3,17 +3,17 @@
 //! Requests are taken, checked, given their memory, and become jobs in the order of their arrival.
 //! A flush waits on the way for the writes before it.
 
-use blkif::{Operation, Raw, Request, Status};
-use ring::{Broken, Memory};
+use blkif::{Operation, Request, Status};
+use ring::Broken;
 use xen::{Events, Maps};
 
 use super::counters::Fault;
 use super::pages::Buffer;
 use super::pending::Pending;
-use super::{MERGED_EXTENTS_MAX, Session, Taking};
+use super::{MERGED_EXTENTS_MAX, Queue, Session, Taking};
 use crate::disk::{Disk, Extent, Job, Verb};
 
-impl<M: Maps, D: Disk<Buffer<M::Page>>, E: Events, R: Memory> Session<M, D, E, R> {
+impl<M: Maps, D: Disk<Buffer<M::Page>>, E: Events, Q: Queue> Session<M, D, E, Q> {
     /// Takes and checks every visible request.
     pub(super) fn take(&mut self) -> Result<(), Broken> {
         match self.taking {
@@ -24,8 +24,7 @@ impl<M: Maps, D: Disk<Buffer<M::Page>>, E: Events, R: Memory> Session<M, D, E, R
         let slots = self.agreed.abi.layout(self.agreed.order).slots();
         let before = self.counters.requests;
         for _ in 0..slots {
-            let abi = self.agreed.abi;
-            let Some(raw) = self.ring.take(|reader| Raw::parse(reader, abi))? else { break };
+            let Some(raw) = self.ring.take()? else { break };
             self.counters.requests += 1;
             match raw.check(&self.geometry, &self.agreed) {
                 Ok(request) if self.is_refused(&request) => {

@@ -4,15 +4,15 @@
 //! any more. Requests behind a failure in a common job get another try of their own.
 
 use blkif::{Operation, Response, Status};
-use ring::{Memory, Notify};
+use ring::Notify;
 use xen::{Events, Maps};
 
-use super::Session;
 use super::counters::Fault;
 use super::pages::Buffer;
+use super::{Queue, Session};
 use crate::disk::{Disk, DiskError, Done, Extent, Job, Verb};
 
-impl<M: Maps, D: Disk<Buffer<M::Page>>, E: Events, R: Memory> Session<M, D, E, R> {
+impl<M: Maps, D: Disk<Buffer<M::Page>>, E: Events, Q: Queue> Session<M, D, E, Q> {
     /// Takes in what the disk has done.
     pub(super) fn reap(&mut self) {
         let mut finished = std::mem::take(&mut self.finished);
@@ -132,8 +132,7 @@ impl<M: Maps, D: Disk<Buffer<M::Page>>, E: Events, R: Memory> Session<M, D, E, R
     /// Puts all answers, makes them visible, and tells the front if it asked to be told.
     pub(super) fn answer(&mut self) {
         for response in self.responses.drain(..) {
-            let words = response.words(self.agreed.abi);
-            if self.ring.put(&words).is_err() {
+            if self.ring.put(response).is_err() {
                 unreachable!("one answer for each request that was taken");
             }
         }

@@ -9,7 +9,7 @@ mod watch;
 
 use std::sync::atomic::Ordering;
 
-use blkback::{Link, Past, Session};
+use blkback::{Lent, Link, Past, Session};
 use sim::Random;
 use xen::{DomainId, Events, Port};
 
@@ -37,7 +37,7 @@ struct Front<'a> {
     memory: &'a Flicker,
     yard: Yard,
     terms: Terms,
-    session: Session<Yard, BenchDisk, Yard, &'a Flicker>,
+    session: Session<Yard, BenchDisk, Yard, Lent<&'a Flicker>>,
     slots: u32,
     slot_words: usize,
     /// The index behind the last request.

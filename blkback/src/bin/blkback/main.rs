@@ -74,6 +74,9 @@ enum Command {
         /// The user and group, as a number, of the processes that serve; one of their own is best
         #[arg(long, value_name = "ID", default_value_t = serve::NOBODY)]
         user: u32,
+        /// Write down every request and answer, without their data, up to 64 MiB
+        #[arg(long, value_name = "FILE")]
+        trace: Option<PathBuf>,
     },
     /// Serve one connection, on orders from the daemon that started it
     #[command(hide = true)]
@@ -145,13 +148,14 @@ fn main() -> ExitCode {
 fn run(arguments: Arguments) -> Result<(), Failure> {
     let pid_file = arguments.pid_file;
     match arguments.command {
-        Command::Serve { once, keep, images, user } => {
+        Command::Serve { once, keep, images, user, trace } => {
             let program = serve::program(user, arguments.verbose);
-            serve::run(&pid_file, once, Duration::from_secs(keep), &images, program)
+            let keep = Duration::from_secs(keep);
+            serve::run(&pid_file, once, keep, (&images, trace.as_deref()), program)
         }
-        Command::Device { .. } => {
+        Command::Device { name } => {
             let orders = std::io::stdin().as_fd().try_clone_to_owned()?;
-            Ok(blkback::serve_device(orders)?)
+            Ok(blkback::serve_device(&name, orders)?)
         }
         Command::Attach { domain, spec, dry_run, timeout } => {
             commands::attach(&pid_file, &domain, &spec, dry_run, timeout)

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use blkback::connect::Leave;
+use blkback::trace::Trace;
 use blkback::{
     Bell, Claim, Control, Folders, Program, Workers, Xenbus, base, confine_daemon, own_domain,
 };
@@ -39,7 +40,7 @@ pub(crate) fn run(
     pid_file: &Path,
     once: bool,
     keep: Duration,
-    images: &[PathBuf],
+    (images, trace): (&[PathBuf], Option<&Path>),
     program: Program,
 ) -> Result<(), Failure> {
     let folders = Folders::new(images).map_err(|(folder, error)| {
@@ -60,19 +61,25 @@ pub(crate) fn run(
         })?;
     let signals = Signals::new()?;
     let bell = Bell::new()?;
+    let trace = trace.map(open_trace).transpose()?;
     let store = Connection::new(bus);
     let server = own_domain(&store)?;
     confine_daemon(&folders).map_err(|error| {
         Failure::new(Failure::ENVIRONMENT, format!("rights cannot be given up: {error}"))
     })?;
     log::info!("images: {folders}");
-    let workers = Workers::new(bell.clone(), program, folders);
+    let workers = Workers::new(bell.clone(), program, folders).traced(trace);
     let mut control = Control::new(store, workers, server, keep)?;
     log::info!("serving {} (pid {})", base(server), std::process::id());
     let interrupted = attend(&mut control, &bell, &signals, once)?;
     drop(control);
     drop(claim);
     if interrupted { Err(Failure::new(Failure::INTERRUPTED, "interrupted")) } else { Ok(()) }
+}
+
+fn open_trace(path: &Path) -> Result<Trace, Failure> {
+    Trace::create(path)
+        .map_err(|error| Failure::new(Failure::FAILED, format!("{}: {error}", path.display())))
 }
 
 /// Works until it is time to end; tells whether that was an interrupt.

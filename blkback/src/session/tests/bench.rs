@@ -1,11 +1,12 @@
 //! The test bench: a front half on the same ring, guests' pages, and a disk that can be held back.
 
 use std::collections::{HashMap, HashSet};
+use std::ops::Deref;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use blkif::{Abi, Discard, Features, Info, Operation, Segment, Segments, Status};
-use ring::Front;
+use ring::{Front, Page};
 use xen::{Access, Direction, GrantCopy, GrantRef, MapError, NoPort};
 
 use super::super::*;

@@ -1,6 +1,7 @@
 //! What a hostile front gets: an error for itself, and nothing else.
 
 use blkif::{Abi, Operation, Reason, Segment, Segments, Status};
+use ring::Memory;
 use ring::sync::Ordering;
 use xen::GrantRef;
 
