@@ -135,7 +135,19 @@ pub fn commands(list: &str) -> Vec<&str> {
         }
         false
     });
-    parts.map(str::trim).filter(|part| !part.is_empty()).collect()
+    parts.map(trimmed).filter(|part| !part.is_empty()).collect()
+}
+
+/// What separates words.
+const BLANKS: [char; 3] = [' ', '\t', '\n'];
+
+/// A command without the blanks around it; one behind a backslash belongs to its last word.
+fn trimmed(command: &str) -> &str {
+    let command = command.trim_start_matches(BLANKS);
+    let end = command.trim_end_matches(BLANKS);
+    let backslashes = end.len() - end.trim_end_matches('\\').len();
+    let escaped = backslashes % 2 == 1 && end.len() < command.len();
+    &command[..end.len() + usize::from(escaped)]
 }
 
 #[cfg(test)]
@@ -209,6 +221,15 @@ mod tests {
         assert_eq!(commands("echo a\\;b"), ["echo a\\;b"]);
         assert_eq!(commands("echo '\\'; x"), ["echo '\\'", "x"]);
         assert!(commands(" ; ;").is_empty());
+    }
+
+    #[test]
+    fn a_blank_that_belongs_to_a_word_is_kept() {
+        assert_eq!(commands("echo a\\ ;x"), ["echo a\\ ", "x"]);
+        assert_eq!(commands(" echo a\\\\ \t"), ["echo a\\\\"]);
+        assert_eq!(commands("echo '\\' "), ["echo '\\'"]);
+        // No blank to a shell.
+        assert_eq!(commands("echo \u{a0};\u{a0}"), ["echo \u{a0}", "\u{a0}"]);
     }
 
     #[test]
