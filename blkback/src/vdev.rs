@@ -36,7 +36,8 @@ pub fn number(name: &str) -> Option<u32> {
 
 /// The name under which a Linux guest shows a disk number, if it is one of the `xvd` family.
 pub fn name(number: u32) -> Option<String> {
-    let (disk, partition) = if number & EXTENDED != 0 {
+    // Whatever stands above the extended numbers' mark is no number of a disk.
+    let (disk, partition) = if number >> 28 == EXTENDED >> 28 {
         (number >> 8 & (DISKS_MAX - 1), number & 0xff)
     } else if number & !0xff == XVD {
         (number >> 4 & 0xf, number & 0xf)
@@ -66,7 +67,8 @@ fn split(name: &str) -> Option<(&str, u32, u32)> {
     let rest = &name[prefix.len()..];
     let end = rest.find(|letter: char| !letter.is_ascii_lowercase()).unwrap_or(rest.len());
     let (letters, digits) = rest.split_at(end);
-    if letters.is_empty() || letters.len() > 4 {
+    // Five letters name the last disk that there can be, and many beyond it.
+    if letters.is_empty() || letters.len() > 5 {
         return None;
     }
     let disk = letters.bytes().fold(0, |disk, letter| disk * 26 + u32::from(letter - b'a') + 1) - 1;
@@ -104,19 +106,30 @@ mod tests {
 
     #[test]
     fn what_is_no_disk_has_no_number() {
-        for name in
-            ["", "xvd", "xvdA", "xvda0", "xvda-1", "xvda256", "vda", "xvdaaaaa", "hde", "0x"]
-        {
+        for name in [
+            "",
+            "xvd",
+            "xvdA",
+            "xvda0",
+            "xvda-1",
+            "xvda256",
+            "vda",
+            "xvdbgqcw",
+            "xvdaaaaaa",
+            "hde",
+            "0x",
+        ] {
             assert_eq!(number(name), None, "{name}");
         }
     }
 
     #[test]
     fn numbers_of_the_family_have_the_name_that_gives_them() {
-        for name in ["xvda", "xvdb3", "xvdp15", "xvdq", "xvdz9", "xvdaa", "xvdzz255"] {
+        for name in ["xvda", "xvdb3", "xvdp15", "xvdq", "xvdz9", "xvdaa", "xvdzz255", "xvdbgqcv"] {
             let number = number(name).unwrap();
             assert_eq!(super::name(number).as_deref(), Some(name));
         }
         assert_eq!(name(2048), None);
+        assert_eq!(name(3 << 28 | 1 << 8), None, "the number of another disk with one bit more");
     }
 }
