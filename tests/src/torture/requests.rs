@@ -4,7 +4,7 @@ use sim::Random;
 
 use crate::oracle::Terms;
 use crate::torture::counter::Counter;
-use crate::torture::wild::{EDGES, Wild};
+use crate::torture::wild::{Choose, EDGES, Wild};
 use crate::torture::{Flicker, Tally};
 
 /// So many requests meet one disk.
@@ -32,8 +32,8 @@ pub fn play(memory: &Flicker, random: &mut Random, count: u64, tally: &mut Tally
 }
 
 /// Any disk of any back.
-fn terms(random: &mut Random) -> Terms {
-    let bits = random.next();
+pub(crate) fn terms(random: &mut impl Choose) -> Terms {
+    let bits = random.double();
     let bit = |at: u32| bits >> at & 1 == 1;
     let edge = EDGES[random.below(EDGES.len())].min(blkif::SECTORS_MAX);
     let sectors = if bit(0) { 1024 } else { edge };

@@ -10,6 +10,36 @@ pub const SLOT_WORDS: usize = 28;
 /// A slot as it is before anybody has looked at it.
 pub type Slot = [u32; SLOT_WORDS];
 
+/// Where choices come from: a seed, or the bytes of a fuzzer's input.
+pub trait Choose {
+    /// A number below `limit`, which is not 0.
+    fn below(&mut self, limit: usize) -> usize;
+    /// Any byte.
+    fn byte(&mut self) -> u8;
+    /// Any word.
+    fn word(&mut self) -> u32;
+    /// Any double word.
+    fn double(&mut self) -> u64;
+}
+
+impl Choose for Random {
+    fn below(&mut self, limit: usize) -> usize {
+        self.below(limit)
+    }
+
+    fn byte(&mut self) -> u8 {
+        self.next().to_le_bytes()[7]
+    }
+
+    fn word(&mut self) -> u32 {
+        self.word()
+    }
+
+    fn double(&mut self) -> u64 {
+        self.next()
+    }
+}
+
 /// What was done to a lawful request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mutation {
@@ -47,7 +77,7 @@ impl Mutation {
         (Self::Rubbish, "all words"),
     ];
 
-    fn draw(random: &mut Random) -> Self {
+    fn draw(random: &mut impl Choose) -> Self {
         match random.below(16) {
             0 | 1 => Self::Operation,
             2 | 3 => Self::Count,
@@ -101,11 +131,11 @@ pub struct Wild<'a> {
 
 impl Wild<'_> {
     /// Fills a slot and tells what is wrong with it.
-    pub fn fill(&self, random: &mut Random, slot: &mut Slot) -> Mutation {
+    pub fn fill(&self, random: &mut impl Choose, slot: &mut Slot) -> Mutation {
         let mutation = if random.below(2) == 0 { Mutation::None } else { Mutation::draw(random) };
         if mutation == Mutation::Rubbish {
             for pair in slot.chunks_exact_mut(2) {
-                [pair[0], pair[1]] = halves(random.next());
+                [pair[0], pair[1]] = halves(random.double());
             }
             return mutation;
         }
@@ -119,8 +149,8 @@ impl Wild<'_> {
         if self.terms.wide { (2, 4, 6) } else { (1, 3, 5) }
     }
 
-    /// A request that lies on the disk and uses good grants.
-    fn lawful(&self, random: &mut Random, slot: &mut Slot) {
+    /// Fills a slot with a request that lies on the disk and uses good grants.
+    pub fn lawful(&self, random: &mut impl Choose, slot: &mut Slot) {
         let (id_at, sector_at, rest_at) = self.places();
         let unit = self.terms.unit;
         let operation = [0, 0, 0, 1, 1, 1, 3, 5][random.below(8)];
@@ -143,27 +173,27 @@ impl Wild<'_> {
         let place = random.below(usize::try_from(room).unwrap_or(0) + 1) as u64 * unit;
         let count = u8::try_from(count).unwrap_or(0);
         slot[0] = u32::from_le_bytes([operation, count, 0, 0]);
-        [slot[id_at], slot[id_at + 1]] = halves(random.next());
+        [slot[id_at], slot[id_at + 1]] = halves(random.double());
         [slot[sector_at], slot[sector_at + 1]] = halves(place);
     }
 
-    fn mutate(&self, random: &mut Random, slot: &mut Slot, mutation: Mutation) {
+    fn mutate<C: Choose>(&self, random: &mut C, slot: &mut Slot, mutation: Mutation) {
         let (_, sector_at, rest_at) = self.places();
         let [operation, count, low, high] = slot[0].to_le_bytes();
         match mutation {
             Mutation::None | Mutation::Rubbish => {}
             Mutation::Operation => {
-                slot[0] = u32::from_le_bytes([byte(random), count, low, high]);
+                slot[0] = u32::from_le_bytes([random.byte(), count, low, high]);
             }
             Mutation::Count => {
-                let count = if random.below(2) == 0 { byte(random) } else { byte(random) % 14 };
+                let count = if random.below(2) == 0 { random.byte() } else { random.byte() % 14 };
                 slot[0] = u32::from_le_bytes([operation, count, low, high]);
             }
             Mutation::Ends => {
                 let at = rest_at + 1 + random.below(usize::from(count).max(1)) * 2;
-                let edge = |random: &mut Random| match random.below(2) {
-                    0 => [0, 6, 7, 8, 9, 255][random.below(6)],
-                    _ => byte(random),
+                let edge = |from: &mut C| match from.below(2) {
+                    0 => [0, 6, 7, 8, 9, 255][from.below(6)],
+                    _ => from.byte(),
                 };
                 let [_, _, third, fourth] = slot[at].to_le_bytes();
                 slot[at] = u32::from_le_bytes([edge(random), edge(random), third, fourth]);
@@ -188,11 +218,11 @@ impl Wild<'_> {
     }
 
     /// Any number, most of them near an edge of something.
-    fn number(&self, random: &mut Random) -> u64 {
+    fn number(&self, random: &mut impl Choose) -> u64 {
         let near = random.below(12) as u64;
         match random.below(4) {
             0 => EDGES[random.below(EDGES.len())],
-            1 => random.next(),
+            1 => random.double(),
             2 => self.terms.sectors.wrapping_sub(near),
             _ => self.terms.sectors.wrapping_add(near).wrapping_sub(90),
         }
@@ -200,16 +230,12 @@ impl Wild<'_> {
 }
 
 /// First and last sector of a lawful segment.
-fn ends(random: &mut Random, unit: u64) -> (u8, u8) {
+fn ends(random: &mut impl Choose, unit: u64) -> (u8, u8) {
     let (unit, units) = (u8::try_from(unit).unwrap_or(8), usize::try_from(8 / unit).unwrap_or(1));
     let first = random.below(units);
     let last = first + random.below(units - first);
     let sector = |at: usize| u8::try_from(at).unwrap_or(0) * unit;
     (sector(first), sector(last) + unit - 1)
-}
-
-fn byte(random: &mut Random) -> u8 {
-    random.next().to_le_bytes()[7]
 }
 
 /// A 64-bit number as two words, low one first.
