@@ -244,9 +244,8 @@ impl Task {
                 traced: part.as_ref().map(Part::connection),
             };
             let process = waiting.take().map_or_else(|| self.start(), Ok);
-            let begun = process.and_then(|process| {
-                process.begin(&begin, &image, part.as_ref()).map(|()| process)
-            });
+            let begun = process
+                .and_then(|process| process.begin(&begin, &image, part.as_ref()).map(|()| process));
             let last = match begun.map(|process| attend(process, inbox, post)) {
                 Ok(Ok(last)) => last,
                 Ok(Err(reason)) => return log::error!("{reason}"),

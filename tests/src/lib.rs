@@ -2,11 +2,13 @@
 //!
 //! What the stories share: a disk whose medium the teller holds ([`Platter`]), and peers that say
 //! anything ([`RawFront`], [`RawBack`]), made of the ring alone so that no check of ours stands
-//! between them and the wire.
+//! between them and the wire; traces of real runs, played again ([`replay`]); hostile peers by the
+//! million ([`torture`]); and what must hold for any bytes ([`fuzz`]).
 #![forbid(unsafe_code)]
 
 mod choices;
 mod crew;
+pub mod fuzz;
 mod guest;
 mod house;
 mod ledger;
@@ -18,8 +20,10 @@ mod plain;
 mod platter;
 mod raw_back;
 mod raw_front;
+pub mod replay;
 mod score;
 pub mod script;
+mod service;
 mod tale;
 mod toolstack;
 pub mod torture;
@@ -39,6 +43,7 @@ pub use raw_back::RawBack;
 pub use raw_front::RawFront;
 pub use score::{End, Score};
 pub use script::Script;
+pub use service::{Service, join, serve};
 pub use tale::{Outcome, Tale};
 pub use toolstack::Wanted;
 pub use trial::{Failure, shrink, tried};

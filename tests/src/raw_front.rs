@@ -2,7 +2,7 @@
 
 use blkif::{Abi, Features, FrontOffer, Response};
 use ring::sync::Ordering;
-use ring::{Broken, Front, Memory};
+use ring::{Broken, Front, Index, Memory};
 use sim::{Domain, OwnPage};
 use std::sync::Arc;
 use xen::{Access, DomainId, Events, GrantRef, Grants, Port, Store, Transaction, XenbusState};
@@ -49,30 +49,49 @@ impl RawFront {
     /// Makes a ring and publishes it in `folder`, but says no state.
     ///
     /// # Panics
-    /// If the simulated domain runs out of something.
+    /// If the simulated domain runs out of something, or the folder is not its own.
     pub fn prepare(domain: &Domain, folder: &str, back: DomainId, abi: Abi, order: u32) -> Self {
-        let pages: Vec<OwnPage> = (0..1 << order).map(|_| domain.page().expect("page")).collect();
-        let grant = |page| domain.grant(page, back, Access::Write).expect("a grant");
-        let references: Vec<GrantRef> = pages.iter().map(grant).collect();
-        let memory = Arc::new(Pages(pages));
-        let ring = Front::new(Shared(Arc::clone(&memory)), abi.layout(order));
-        let port = domain.offer(back).expect("a port");
-        let (domain, folder) = (domain.clone(), folder.to_owned());
-        let buffers = Vec::new();
-        let front = Self { domain, folder, back, abi, memory, ring, port, references, buffers };
+        let front = Self::lend(domain, folder, back, abi, (order, Index::new(0)));
         front.write_offer();
         front
     }
 
-    /// What it published, in its folder.
-    fn write_offer(&self) {
-        let offer = FrontOffer {
+    /// Makes a ring whose indexes begin anywhere, and tells nobody.
+    ///
+    /// # Panics
+    /// If the simulated domain runs out of something.
+    pub fn lend(
+        domain: &Domain,
+        folder: &str,
+        back: DomainId,
+        abi: Abi,
+        (order, start): (u32, Index),
+    ) -> Self {
+        let pages: Vec<OwnPage> = (0..1 << order).map(|_| domain.page().expect("page")).collect();
+        let grant = |page| domain.grant(page, back, Access::Write).expect("a grant");
+        let references: Vec<GrantRef> = pages.iter().map(grant).collect();
+        let memory = Arc::new(Pages(pages));
+        let ring = Front::starting_at(Shared(Arc::clone(&memory)), abi.layout(order), start);
+        let port = domain.offer(back).expect("a port");
+        let (domain, folder, buffers) = (domain.clone(), folder.to_owned(), Vec::new());
+        Self { domain, folder, back, abi, memory, ring, port, references, buffers }
+    }
+
+    /// What a back is told of the ring.
+    pub fn offer(&self) -> FrontOffer {
+        FrontOffer {
             abi: self.abi,
             ring: self.references.iter().copied().collect(),
             port: self.port,
             features: Features::PERSISTENT,
-        };
-        offer.write(|key, value| self.write(key, &value.to_string())).expect("its own nodes");
+        }
+    }
+
+    /// What it published, in its folder.
+    fn write_offer(&self) {
+        self.offer()
+            .write(|key, value| self.write(key, &value.to_string()))
+            .expect("its own nodes");
     }
 
     /// Publishes the same pages and port again, with a new ring in them and state 3, as a front
@@ -112,6 +131,13 @@ impl RawFront {
         let reference = self.domain.grant(&page, self.back, Access::Write).expect("a grant");
         self.buffers.push((page, reference));
         reference
+    }
+
+    /// Takes a buffer's grant back, unless the back has it mapped. Its page goes to the caller.
+    pub fn take_back(&mut self, reference: GrantRef) -> Option<OwnPage> {
+        let at = self.buffers.iter().position(|buffer| buffer.1 == reference)?;
+        self.domain.revoke(reference).ok()?;
+        Some(self.buffers.swap_remove(at).0)
     }
 
     /// The page of a buffer.
@@ -165,6 +191,11 @@ impl RawFront {
     /// The grants of the ring's pages.
     pub fn references(&self) -> &[GrantRef] {
         &self.references
+    }
+
+    /// How many requests the ring holds.
+    pub fn slots(&self) -> u32 {
+        self.abi.layout(self.references.len().ilog2()).slots()
     }
 
     /// The layout it speaks.
