@@ -11,6 +11,7 @@ use xtask::beside::Beside;
 use xtask::demo::{self, Demo};
 use xtask::disk::{self, DiskSpec};
 use xtask::error::{LabError, Result};
+use xtask::fuzz::{self, Fuzz};
 use xtask::guest::Backend;
 use xtask::host::Host;
 use xtask::lab::{self, Lab, LabConfig};
@@ -56,7 +57,7 @@ pub(crate) enum Task {
     Pairs(PairsTask),
     /// Front, back, control planes and disks on a simulated Xen, seed after seed
     Sim(SimTask),
-    /// Run every gate: format, lints, docs, tests, loom, Miri, torture, simulator, smoke, real Xen
+    /// Run every gate: format, lints, docs, tests, loom, Miri, torture, simulator, fuzzer, smoke, real Xen
     Test(TestTask),
     /// Set hostile peers on both drivers, and count what was tried
     Torture(TortureTask),
@@ -66,6 +67,8 @@ pub(crate) enum Task {
     Coverage(MeasureTask),
     /// Tell how many small changes to the rings and to the protocol their own tests notice
     Mutants(MeasureTask),
+    /// Look for inputs that break a promise: guided by coverage, with AddressSanitizer
+    Fuzz(FuzzTask),
     /// Boot the lab and run a shell command in Dom0
     Dom0(Dom0Task),
 }
@@ -479,6 +482,48 @@ impl MeasureTask {
         lacking.iter().for_each(|line| println!("lacking: {line}"));
         crates.iter().for_each(|share| println!("{share}"));
         Ok(u8::from(!crates.iter().all(Share::is_enough)))
+    }
+}
+
+/// `cargo xtask fuzz`.
+#[derive(Args)]
+#[command(after_help = EXIT_CODES)]
+pub(crate) struct FuzzTask {
+    #[command(flatten)]
+    common: Common,
+    /// Print the targets, run nothing
+    #[arg(short = 'N', long)]
+    dry_run: bool,
+    /// Seconds for each target; two run at a time
+    #[arg(long, default_value_t = 60, value_name = "SECONDS")]
+    seconds: u64,
+    /// Make the corpus anew instead: of all that is known the least that reaches every edge
+    #[arg(long)]
+    minimise: bool,
+    /// Only these targets
+    #[arg(value_name = "TARGET")]
+    targets: Vec<String>,
+}
+
+impl FuzzTask {
+    /// Runs the task; gives 0 if no input failed.
+    pub(crate) fn run(self) -> Result<u8> {
+        let host = self.common.host();
+        if self.dry_run {
+            println!("{}", fuzz::names()?.join("\n"));
+            return Ok(0);
+        }
+        if self.minimise {
+            for (target, inputs, bytes) in fuzz::minimise(host, &self.targets)? {
+                println!("{target:14} {inputs:>5} inputs {bytes:>8} bytes");
+            }
+            return Ok(0);
+        }
+        let fuzz = Fuzz { seconds: self.seconds, targets: self.targets, quiet: false };
+        let outcomes = fuzz::run(host, &fuzz)?;
+        print(&fuzz::table(&outcomes));
+        eprint!("{}", fuzz::complaints(&outcomes));
+        Ok(u8::from(outcomes.iter().any(|outcome| outcome.failure.is_some())))
     }
 }
 

@@ -152,6 +152,17 @@ pub fn cargo() -> Command {
     cargo
 }
 
+/// A command of the nightly toolchain, for what stable does not have.
+pub fn nightly() -> Command {
+    let mut command = Command::new("rustup");
+    command.args(["run", "nightly"]).current_dir(workspace());
+    // Set by the cargo that started us, for another toolchain.
+    for name in ["RUSTUP_TOOLCHAIN", "CARGO", "RUSTC", "CARGO_ENCODED_RUSTFLAGS"] {
+        command.env_remove(name);
+    }
+    command
+}
+
 /// Holds one task's turn at the cache; others wait. Released on drop.
 pub fn lock(folder: &Path) -> Result<File> {
     let path = folder.join("lock");

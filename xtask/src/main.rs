@@ -29,6 +29,7 @@ fn main() -> ExitCode {
         Task::Orders(task) => task.run(),
         Task::Coverage(task) => task.run(measure::coverage),
         Task::Mutants(task) => task.run(measure::mutants),
+        Task::Fuzz(task) => task.run(),
         Task::Dom0(task) => task.run(),
     };
     match result {

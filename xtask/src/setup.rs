@@ -32,13 +32,13 @@ pub const DOM0_TARGET: &str = "x86_64-unknown-linux-gnu";
 ///
 /// Errors: [`LabError::Missing`] naming the packages when they cannot be installed from here.
 pub fn ensure(host: Host) -> Result<()> {
-    packages(host)?;
+    packages(host, &TOOLS)?;
     rust_target(host, KERNEL_TARGET)?;
     rust_target(host, DOM0_TARGET)
 }
 
-fn packages(host: Host) -> Result<()> {
-    let missing = missing_packages(|program| host::which(program).is_some());
+fn packages(host: Host, tools: &[(&str, &'static str)]) -> Result<()> {
+    let missing = missing_packages(tools, |program| host::which(program).is_some());
     if missing.is_empty() {
         return Ok(());
     }
@@ -65,8 +65,11 @@ fn packages(host: Host) -> Result<()> {
     Ok(())
 }
 
-fn missing_packages(has: impl Fn(&str) -> bool) -> Vec<&'static str> {
-    TOOLS.iter().filter(|(program, _)| !has(program)).map(|&(_, package)| package).collect()
+fn missing_packages(
+    tools: &[(&str, &'static str)],
+    has: impl Fn(&str) -> bool,
+) -> Vec<&'static str> {
+    tools.iter().filter(|(program, _)| !has(program)).map(|&(_, package)| package).collect()
 }
 
 /// Brings apt's package lists up to date.
@@ -104,13 +107,28 @@ fn rust_target(host: Host, target: &str) -> Result<()> {
     })
 }
 
+/// Brings what the fuzzer is built with: a nightly toolchain, which has the sanitizers, and a C++
+/// compiler for libFuzzer itself.
+pub fn fuzzer(host: Host) -> Result<()> {
+    packages(host, &[("c++", "g++")])?;
+    let works = || host.output(host::nightly().args(["rustc", "--version"])).is_ok();
+    if works() {
+        return Ok(());
+    }
+    eprintln!("adding a nightly toolchain");
+    let words = ["toolchain", "install", "nightly", "--profile", "minimal"];
+    let install = host.run(Command::new("rustup").args(words));
+    if works() {
+        return Ok(());
+    }
+    let why = install.err().map(|error| error.to_string()).unwrap_or_default();
+    let by_hand = format!("rustup {}", words.join(" "));
+    Err(LabError::Missing(format!("no nightly toolchain; try: {by_hand}\n{why}")))
+}
+
 /// Brings Miri, which exists for nightly toolchains only.
 pub fn miri(host: Host) -> Result<()> {
-    let works = || {
-        let mut miri = Command::new("rustup");
-        miri.args(["run", "nightly", "cargo", "miri", "--version"]);
-        host.output(miri.env_remove("RUSTUP_TOOLCHAIN")).is_ok()
-    };
+    let works = || host.output(host::nightly().args(["cargo", "miri", "--version"])).is_ok();
     if works() {
         return Ok(());
     }
@@ -158,7 +176,7 @@ mod tests {
 
     #[test]
     fn only_the_packages_of_absent_programs_are_asked_for() {
-        assert_eq!(missing_packages(|_| true), Vec::<&str>::new());
-        assert_eq!(missing_packages(|program| program != "depmod"), ["kmod"]);
+        assert_eq!(missing_packages(&TOOLS, |_| true), Vec::<&str>::new());
+        assert_eq!(missing_packages(&TOOLS, |program| program != "depmod"), ["kmod"]);
     }
 }

@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 use rustix::process::{Pid, Signal, kill_process_group};
 
 use crate::error::{Context, LabError, Result};
+use crate::fuzz::{self, Fuzz};
 use crate::host::{self, Host};
 use crate::setup::KERNEL_TARGET;
 use crate::sim::Sim;
@@ -25,6 +26,9 @@ const GATE_TIMEOUT: Duration = Duration::from_secs(25 * 60);
 
 /// How many seeds the simulator runs: about three minutes of two processors.
 const SIM_SEEDS: u64 = 25_000;
+
+/// How long the fuzzer looks at each target.
+const FUZZ_SECONDS: u64 = 60;
 
 /// How much of a failed gate's output is shown.
 const SHOWN_LINES: usize = 60;
@@ -40,6 +44,8 @@ enum Check {
     Command(Command),
     /// Our kernel alone on Xen.
     Smoke,
+    /// Every target of the fuzzer for [`FUZZ_SECONDS`].
+    Fuzz,
 }
 
 /// How many checks passed and failed.
@@ -123,6 +129,7 @@ fn gates() -> Vec<Gate> {
         Gate { name: "miri", check: Check::Command(miri()) },
         Gate { name: "torture", check: Check::Command(Torture::default().command()) },
         Gate { name: "sim", check: Check::Command(seeds.command()) },
+        Gate { name: "fuzz", check: Check::Fuzz },
         Gate { name: "smoke", check: Check::Smoke },
         command("xen", &["test", "-p", "tests", "--test", "xen"]),
         command("counted", &["test", "-p", "tests", "--test", "xen", "--", "--icount"]),
@@ -160,11 +167,9 @@ fn orders() -> Command {
 }
 
 fn miri() -> Command {
-    let mut command = Command::new("rustup");
-    command.args(["run", "nightly", "cargo", "miri", "test", "-p", "ring", "--target-dir"]);
-    command.arg(host::target().join("miri")).current_dir(host::workspace());
-    // Set by the cargo that started us, for another toolchain.
-    command.env_remove("RUSTUP_TOOLCHAIN").env_remove("CARGO").env_remove("RUSTC");
+    let mut command = host::nightly();
+    command.args(["cargo", "miri", "test", "-p", "ring", "--target-dir"]);
+    command.arg(host::target().join("miri"));
     command
 }
 
@@ -178,6 +183,7 @@ fn pass(host: Host, gate: Gate, logs: &Path) -> Result<Tally> {
     let (result, output) = match gate.check {
         Check::Command(mut command) => captured(host, &mut command, &log),
         Check::Smoke => (smoked(host), String::new()),
+        Check::Fuzz => fuzzed(host, &log),
     };
     if let Err(error @ (LabError::Interrupted | LabError::Missing(_))) = result {
         eprintln!();
@@ -202,6 +208,20 @@ fn smoked(host: Host) -> Result<()> {
         0 => Ok(()),
         status => Err(LabError::Failed(format!("the kernel's exit status is {status}"))),
     }
+}
+
+fn fuzzed(host: Host, log: &Path) -> (Result<()>, String) {
+    let fuzz = Fuzz { seconds: FUZZ_SECONDS, targets: Vec::new(), quiet: true };
+    let outcomes = match fuzz::run(host, &fuzz) {
+        Ok(outcomes) => outcomes,
+        Err(error) => return (Err(error), String::new()),
+    };
+    let text = fuzz::table(&outcomes) + &fuzz::complaints(&outcomes);
+    let written = fs::write(log, &text).context(|| format!("writing {}", log.display()));
+    let failed = outcomes.iter().filter(|outcome| outcome.failure.is_some()).count();
+    let held = if failed == 0 { Ok(()) } else { Err(LabError::Failed("inputs that fail".into())) };
+    let passed = outcomes.len() - failed;
+    (written.and(held), format!("{text}{passed} passed, {failed} failed\n"))
 }
 
 /// Runs a command with its output into a log file; gives its result and its output.
