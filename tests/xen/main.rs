@@ -26,6 +26,7 @@ mod scene;
 mod share;
 mod tables;
 mod terminal;
+mod trace;
 mod typed;
 mod words;
 
@@ -42,7 +43,8 @@ fn stories(counted: bool) -> Vec<(Story, bool)> {
         let counted = [boot::COUNTED, counted::STORIES].concat();
         return counted.into_iter().map(|story| (story, true)).collect();
     }
-    let before = bad_input::BEFORE_THE_DAEMON.iter().map(|&story| (story, false));
+    let before = [bad_input::BEFORE_THE_DAEMON, trace::BEFORE_THE_DAEMON].concat();
+    let before = before.into_iter().map(|story| (story, false));
     let with = [
         bad_input::STORIES,
         linux::STORIES,

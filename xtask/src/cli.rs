@@ -219,6 +219,9 @@ struct GuestOptions {
     /// Count time by instructions, 2^N ns each: figures then depend little on the host's load
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(0..=10))]
     icount: Option<u8>,
+    /// Keep what passes through the rings of backend pvblk, without the data, in this file
+    #[arg(long, value_name = "FILE")]
+    trace: Option<PathBuf>,
     /// Seconds that the guest may run
     #[arg(long, default_value_t = 600, value_name = "SECONDS")]
     timeout: u64,
@@ -243,6 +246,7 @@ impl GuestOptions {
             name: self.name,
             fio: self.fio,
             icount: self.icount,
+            trace: self.trace,
             timeout: Duration::from_secs(self.timeout),
             words: self.words,
             verbose: self.common.verbose,

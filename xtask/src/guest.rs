@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::cpio::Tree;
 use crate::error::{LabError, Result};
-use crate::lab::{DOM0_FOLDER, GuestEnd, Job, Lab};
+use crate::lab::{COMMAND_TIMEOUT, DOM0_FOLDER, GuestEnd, Job, Lab};
 
 /// The last console line of a guest that ran a program: this, and a number.
 pub const STATUS_LINE: &str = "pvblk: exit status ";
@@ -172,8 +172,22 @@ impl Lab {
     /// Starts `blkback serve` in Dom0, with images in `/tmp`, and waits until it serves;
     /// [`crate::lab::LabConfig::files`] must bring it as `/lab/blkback`.
     pub fn start_blkback(&self) -> Result<Job> {
-        let serve = format!("exec {DOM0_FOLDER}/blkback -v serve --images /tmp");
-        self.start_daemon(&serve, "serving")
+        self.start_blkback_with("")
+    }
+
+    /// The same, with more options for `serve`.
+    pub fn start_blkback_with(&self, options: &str) -> Result<Job> {
+        let command = format!("exec {DOM0_FOLDER}/blkback -v serve --images /tmp {options}");
+        self.start_daemon(&command, "serving")
+    }
+
+    /// Ends a `blkback serve` in good order.
+    pub fn stop_blkback(&self, daemon: Job) -> Result<()> {
+        self.dom0("kill -TERM $(cat /run/blkback.pid)")?.ok()?;
+        match self.finish(daemon, COMMAND_TIMEOUT)? {
+            (0, _) => Ok(()),
+            (status, _) => Err(LabError::Failed(format!("blkback ended with status {status}"))),
+        }
     }
 
     /// Creates a guest, attaches its disks and lets it run.

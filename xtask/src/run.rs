@@ -10,12 +10,15 @@ use crate::beside::{self, Beside};
 use crate::disk::{self, Contents, DiskSpec};
 use crate::error::{Context, LabError, Result};
 use crate::guest::{self, Backend, Guest};
-use crate::host::Host;
-use crate::lab::{self, DOM0_FOLDER, Lab, LabConfig};
+use crate::host::{self, Host};
+use crate::lab::{self, DOM0_FOLDER, Job, Lab, LabConfig};
 use crate::progress::Progress;
 use crate::qemu::HostDisk;
 use crate::shell::{self, Left};
 use crate::{bootdisk, build, setup};
+
+/// Where the trace is in Dom0.
+const DOM0_TRACE: &str = "/lab/trace";
 
 /// Which kernel a guest runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -51,6 +54,8 @@ pub struct Run {
     pub icount: Option<u8>,
     /// How long the guest may run.
     pub timeout: Duration,
+    /// Where to keep what passes through the rings of our backend.
+    pub trace: Option<PathBuf>,
     /// Words for the kernel's command line; for Linux `run=SCRIPT`.
     pub words: Vec<String>,
     /// Show all consoles and commands.
@@ -112,17 +117,21 @@ fn with_guest(
     build::agent(host)?;
     progress.phase("built");
     let lab = Lab::boot_with(&plan.config, progress)?;
-    let result = prepare_guest(run, &plan, &lab).and_then(|()| {
+    let result = prepare_guest(run, &plan, &lab).and_then(|daemon| {
         progress.phase("guest created");
         progress.finish();
-        job(&lab, &run.name)
+        Ok((job(&lab, &run.name)?, daemon))
     });
     if result.is_ok() && !plan.neighbours.is_empty() {
         eprint!("{}", beside::report(&lab, &run.name, &plan.neighbours)?);
     }
     eprintln!("logs: {}", lab.logs().display());
-    let status = result?;
+    let (status, daemon) = result?;
     lab.destroy(&run.name)?;
+    if let (Some(path), Some(daemon)) = (&run.trace, daemon) {
+        lab.stop_blkback(daemon)?;
+        host::write_whole(path, &lab.get(DOM0_TRACE)?)?;
+    }
     lab.power_off()?;
     Ok(status)
 }
@@ -139,16 +148,18 @@ pub fn dry_run(run: &Run) -> Result<String> {
     Ok(text)
 }
 
-fn prepare_guest(run: &Run, plan: &Plan, lab: &Lab) -> Result<()> {
+/// Starts our backend, if it is wanted, and makes the guest.
+fn prepare_guest(run: &Run, plan: &Plan, lab: &Lab) -> Result<Option<Job>> {
     let guest = guest(run, &plan.disks, &plan.names)?;
-    if run.backend == Backend::Pvblk {
-        lab.start_blkback()?;
-    }
+    let options = run.trace.as_ref().map_or(String::new(), |_| format!("--trace {DOM0_TRACE}"));
+    let ours = run.backend == Backend::Pvblk;
+    let daemon = ours.then(|| lab.start_blkback_with(&options)).transpose()?;
     if run.kernel == Kernel::Linux {
         lab.linux_job(&run.name, &guest::linux_script(&run.words)?, run.fio)?;
     }
     lab.create_paused(&guest)?;
-    run.beside.start(lab, &run.name, &plan.neighbours)
+    run.beside.start(lab, &run.name, &plan.neighbours)?;
+    Ok(daemon)
 }
 
 fn guest(run: &Run, disks: &[DiskSpec], names: &[String]) -> Result<Guest> {
@@ -186,6 +197,9 @@ fn plan(run: &Run) -> Result<Plan> {
     if run.pygrub && (run.kernel != Kernel::Pvblk || run.backend == Backend::Qdisk) {
         let why = "--pygrub boots our kernel, from a disk of backend pvblk or blkback";
         return Err(LabError::Usage(why.into()));
+    }
+    if run.trace.is_some() && run.backend != Backend::Pvblk {
+        return Err(LabError::Usage("--trace is for backend pvblk".into()));
     }
     let mut scratch = Vec::new();
     let mut all = run.disks.clone();
