@@ -145,7 +145,10 @@ impl<S: Store, C: Crew> Control<S, C> {
         result: Result<(), StoreError>,
     ) -> Result<(), StoreError> {
         let error = match result {
-            Ok(()) => return Ok(drop(self.stuck.remove(&subject))),
+            Ok(()) => {
+                self.stuck.remove(&subject);
+                return Ok(());
+            }
             Err(StoreError::Connection(reason)) => return Err(StoreError::Connection(reason)),
             Err(error) => error,
         };

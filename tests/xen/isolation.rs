@@ -157,8 +157,8 @@ pub(crate) fn writer(name: &str, generation: u32, before: &str) -> Guest {
 pub(crate) fn written(console: &str) -> Result<u64> {
     let number = |text: &str| text.split(' ').next()?.parse().ok();
     let cut = console.lines().find_map(|line| number(line.split_once("interrupted after ")?.1));
-    let all = console.lines().filter(|line| line.contains(" written and flushed"));
-    let all = all.last().and_then(|line| number(line.split_once("pattern: xvda: ")?.1));
+    let all = console.lines().rfind(|line| line.contains(" written and flushed"));
+    let all = all.and_then(|line| number(line.split_once("pattern: xvda: ")?.1));
     match cut {
         Some(cut) => Ok(all.unwrap_or(cut)),
         None => fail(format!("it was not interrupted:\n{console}")),
