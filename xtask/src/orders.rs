@@ -64,7 +64,7 @@ pub fn run(host: Host, changes: Changes) -> Result<(usize, Vec<String>)> {
     match changes {
         Changes::All => {
             let program = build::test_program(host, &mut cargo(&folder))?;
-            if let Some(name) = first_failure(&program)? {
+            if let Some(name) = first_failure(&mut host::tool_at(&program))? {
                 let text = format!("{name} fails with the orderings as they are");
                 return Err(LabError::Failed(text));
             }
@@ -168,7 +168,7 @@ fn noticed(host: Host, folder: &Path, mutant: &Mutant) -> Result<Option<String>>
     write(&path, &changed(&text, mutant))?;
     let program = build::test_program(host, &mut cargo(folder));
     write(&path, &text)?;
-    first_failure(&program?)
+    first_failure(&mut host::tool_at(&program?))
 }
 
 fn changed(text: &str, mutant: &Mutant) -> String {
@@ -184,9 +184,9 @@ fn changed(text: &str, mutant: &Mutant) -> String {
 }
 
 /// Runs all models, until one fails: its name.
-fn first_failure(program: &Path) -> Result<Option<String>> {
-    let mut models = host::tool_at(program);
-    let running = || format!("running {}", program.display());
+fn first_failure(models: &mut Command) -> Result<Option<String>> {
+    let line = host::command_line(models);
+    let running = || format!("running {line}");
     models.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
     let mut child = models.spawn().context(running)?;
     let lines = child.stdout.take().map(BufReader::new).into_iter().flat_map(BufRead::lines);
@@ -248,6 +248,22 @@ mod tests {
         );
         assert!(changed(text, &found[1]).contains("\n // not"));
         assert_eq!(changed(text, &found[0]).matches("Release").count(), 2);
+    }
+
+    #[test]
+    fn the_first_model_that_fails_is_named_and_nobody_waits_for_the_others() {
+        let models = |script: &str| {
+            let start = Instant::now();
+            let failed = first_failure(Command::new("sh").args(["-c", script]));
+            assert!(start.elapsed().as_secs() < 60, "{script}");
+            failed
+        };
+        let passed = "echo 'test a ... ok'";
+        assert_eq!(models(passed).unwrap(), None);
+        let failed = format!("{passed}; echo 'test b::c ... FAILED'; exec sleep 600");
+        assert_eq!(models(&failed).unwrap().as_deref(), Some("b::c"));
+        // Neither is this: a model that could not even run.
+        assert!(models(&format!("{passed}; exit 1")).is_err());
     }
 
     #[test]
