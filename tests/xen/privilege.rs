@@ -32,7 +32,11 @@ fn busy(scene: &Scene, name: &str) -> Result<()> {
 
 /// The process of a guest's only device.
 fn process_of(scene: &Scene, guest: &str) -> Result<String> {
-    let found = scene.dom0(&format!("pgrep -f \"device $(xl domid {guest})/\""))?;
+    // The brackets keep the search from finding itself.
+    let found = scene.dom0(&format!(
+        "d=\"devic[e] $(xl domid {guest})/\"; for p in /proc/[0-9]*; do \
+         tr '\\0' ' ' <$p/cmdline 2>/dev/null | grep -q \"$d\" && echo ${{p#/proc/}}; done; true"
+    ))?;
     match found.split_whitespace().collect::<Vec<_>>()[..] {
         [process] => Ok(process.into()),
         _ => fail(format!("processes of {guest}: {found:?}")),
