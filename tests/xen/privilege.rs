@@ -35,7 +35,7 @@ fn process_of(scene: &Scene, guest: &str) -> Result<String> {
     // The brackets keep the search from finding itself.
     let found = scene.dom0(&format!(
         "d=\"devic[e] $(xl domid {guest})/\"; for p in /proc/[0-9]*; do \
-         tr '\\0' ' ' <$p/cmdline 2>/dev/null | grep -q \"$d\" && echo ${{p#/proc/}}; done; true"
+         {{ tr '\\0' ' ' <$p/cmdline; }} 2>/dev/null | grep -q \"$d\" && echo ${{p#/proc/}}; done; true"
     ))?;
     match found.split_whitespace().collect::<Vec<_>>()[..] {
         [process] => Ok(process.into()),
