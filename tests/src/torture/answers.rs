@@ -1,6 +1,8 @@
 //! Hostile backs against a whole front: a disk completes only what is in flight, once and as what
 //! it was; anything else ends it for good, and then every page comes back or is kept aside.
 
+use std::collections::BTreeMap;
+
 use blkfront::{Device, Disk, Fault, SubmitError, Tag, Wishes};
 use blkif::{Operation, Status};
 use ring::sync::Ordering;
@@ -48,6 +50,19 @@ impl House {
     }
 }
 
+/// What must come of the last thing that a back did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Due {
+    /// It was lawful.
+    Nothing,
+    /// Its index cannot be.
+    BadIndex,
+    /// It answered what was not asked.
+    BadAnswer,
+    /// Nobody knows: it wrote anywhere.
+    Anything,
+}
+
 /// A disk with a hostile back, and what the model knows of both.
 struct Scene<'a> {
     house: &'a House,
@@ -59,6 +74,10 @@ struct Scene<'a> {
     pages: usize,
     taken: u32,
     answered: u32,
+    /// What was asked and not answered, as it stood in the ring, and how far that was read.
+    asked: BTreeMap<u64, u8>,
+    read: u32,
+    due: Due,
 }
 
 /// Plays one connection from its start to its end.
@@ -76,9 +95,17 @@ pub fn play(house: &House, random: &mut Random, tally: &mut Tally) {
         scene.lie(random);
         let before = scene.flying.len();
         match scene.poll() {
-            Ok(taken) => assert!(taken <= before, "more completions than requests"),
+            Ok(taken) => {
+                assert!(taken <= before, "more completions than requests");
+                assert!([Due::Nothing, Due::Anything].contains(&scene.due), "{:?}", scene.due);
+            }
             Err(fault) => {
                 tally.faults += 1;
+                let found = match fault {
+                    Fault::Ring(_) => Due::BadIndex,
+                    Fault::UnknownId(_) | Fault::WrongOperation { .. } => Due::BadAnswer,
+                };
+                assert!([found, Due::Anything].contains(&scene.due), "{fault}: {:?}", scene.due);
                 scene.assert_out_of_service(fault);
                 break;
             }
@@ -100,13 +127,25 @@ impl<'a> Scene<'a> {
         house.say("4");
         device.turn(&house.guest).expect("a turn");
         assert!(device.is_connected());
-        if random.below(3) == 0 {
+        let writes_anywhere = random.below(3) == 0;
+        if writes_anywhere {
             // From here on it writes into a slot of the ring between any two accesses.
             let first = HEADER + random.below(SLOTS as usize - 2) * SLOT_WORDS;
             *lender.0.target.borrow_mut() = Some((ring, first, 2 * SLOT_WORDS));
         }
-        let flying = Vec::new();
-        Self { house, lender, device, ring, flying, pages: 0, taken: 0, answered: 0 }
+        Self {
+            house,
+            lender,
+            device,
+            ring,
+            flying: Vec::new(),
+            pages: 0,
+            taken: 0,
+            answered: 0,
+            asked: BTreeMap::new(),
+            read: 0,
+            due: if writes_anywhere { Due::Anything } else { Due::Nothing },
+        }
     }
 
     fn disk(&mut self) -> &mut Disk<Lender<'a>, Lender<'a>> {
@@ -153,11 +192,19 @@ impl<'a> Scene<'a> {
     /// The back does one thing, mostly what it should.
     fn lie(&mut self, random: &mut Random) {
         let asked = self.word(REQ_PROD).wrapping_sub(self.taken);
+        while self.read != self.word(REQ_PROD) {
+            let (id, operation) = self.request(self.read);
+            self.asked.insert(id, operation);
+            self.read = self.read.wrapping_add(1);
+        }
         match random.below(512) {
-            0 => self.poke(RSP_PROD, random.word()),
-            1 => self.poke(RSP_PROD, self.answered.wrapping_add(asked).wrapping_add(1)),
-            2 => self.poke(RSP_PROD, self.answered.wrapping_sub(1)),
-            3 => self.poke(random.below(1024), random.word()),
+            0 => self.show(random.word()),
+            1 => self.show(self.answered.wrapping_add(asked).wrapping_add(1)),
+            2 => self.show(self.answered.wrapping_sub(1)),
+            3 => {
+                self.poke(random.below(1024), random.word());
+                self.due = Due::Anything;
+            }
             4 => self.answer(random.next(), 0, 0),
             5 if asked > 0 => {
                 // What stands in the slot, with one bit of the id flipped.
@@ -187,14 +234,44 @@ impl<'a> Scene<'a> {
 
     /// The next request's id and operation.
     fn take(&mut self) -> (u64, u8) {
-        let place = Self::place(self.taken);
+        let next = self.request(self.taken);
         self.taken = self.taken.wrapping_add(1);
+        next
+    }
+
+    /// The id and the operation of the request at an index.
+    fn request(&self, index: u32) -> (u64, u8) {
+        let place = Self::place(index);
         let id = u64::from(self.word(place + 2)) | u64::from(self.word(place + 3)) << 32;
         (id, self.word(place).to_le_bytes()[0])
     }
 
+    /// Shows an index of answers that were never written.
+    fn show(&mut self, index: u32) {
+        self.poke(RSP_PROD, index);
+        let open = self.read.wrapping_sub(self.answered);
+        let far = index.wrapping_sub(self.answered) > open;
+        self.worse(if far { Due::BadIndex } else { Due::Anything });
+    }
+
+    /// A bad index hides bad answers before it, because nothing is taken then.
+    fn worse(&mut self, due: Due) {
+        if self.due == Due::Nothing || (self.due, due) == (Due::BadAnswer, Due::BadIndex) {
+            self.due = due;
+        }
+    }
+
     fn answer(&mut self, id: u64, operation: u8, status: i16) {
         let place = Self::place(self.answered);
+        let due = if self.answered == self.read {
+            Due::BadIndex
+        } else if self.asked.get(&id) == Some(&operation) {
+            self.asked.remove(&id);
+            Due::Nothing
+        } else {
+            Due::BadAnswer
+        };
+        self.worse(due);
         self.answered = self.answered.wrapping_add(1);
         let [low, high] = halves(id);
         let [status_low, status_high] = status.to_le_bytes();
