@@ -6,7 +6,7 @@ use std::rc::Rc;
 
 use blkback::Control;
 use blkif::Abi;
-use sim::{Domain, Sim};
+use sim::{Domain, Faults, Sim};
 use tests::{KEEP, Platter, RawFront, SimCrew, Wanted, World};
 use xen::{DomainId, Store, StoreError, Transaction, WatchEvent, XenbusState};
 
@@ -80,6 +80,16 @@ fn xsa_349_a_node_that_is_written_without_end_is_looked_at_once() {
     let calls = scene.world.sim.calls(DomainId::ZERO) - before;
     // One look at the device, and those of twenty idle rounds.
     assert!(calls < 20 * 5 + 30, "{calls} calls");
+    // And when it is told of a hundred times, it takes in each, and still looks once.
+    scene.world.sim.set_faults(Faults { repeated_watches: 990, ..Faults::default() });
+    let before = scene.world.sim.calls(DomainId::ZERO);
+    for _ in 0..50 {
+        scene.front.set_state(XenbusState::Connected);
+        scene.world.turn_back();
+    }
+    let calls = scene.world.sim.calls(DomainId::ZERO) - before;
+    assert!(calls < 50 * 200, "{calls} calls");
+    scene.world.sim.set_faults(Faults::default());
     scene.end();
 }
 
@@ -151,18 +161,23 @@ impl Store for Flaky {
     }
 }
 
-/// Has a disk come up while one answer of xenstore, after `left` others, is an error. Tells whether
-/// the error came at all.
-fn comes_up(left: u64, error: StoreError) -> bool {
+/// Has a disk come up while one answer of xenstore, after `left` others, is an error; `waiting`: it
+/// was attached before the daemon was there. Tells whether the error came at all.
+fn comes_up(left: u64, error: StoreError, waiting: bool) -> bool {
     let sim = Sim::new(1);
     let [dom0, guest] = [0, 5].map(|id| sim.domain(DomainId(id)));
     let countdown = Rc::new(Cell::new(u64::MAX));
     let store = Flaky { domain: dom0.clone(), left: countdown.clone(), error: error.clone() };
     let platters = BTreeMap::from([("/d.img".into(), Platter::new(SECTORS))]);
     let crew = SimCrew::new(dom0.clone(), platters, 1);
+    if waiting {
+        WANTED.attach(&dom0).expect("attached");
+    }
     let mut control = Control::new(store, crew.clone(), DomainId::ZERO, KEEP).expect("xenstore");
     countdown.set(left);
-    WANTED.attach(&dom0).expect("attached");
+    if !waiting {
+        WANTED.attach(&dom0).expect("attached");
+    }
     let mut settle = || {
         for _ in 0..30 {
             control.work().expect("only a lost connection ends a daemon");
@@ -182,7 +197,10 @@ fn comes_up(left: u64, error: StoreError) -> bool {
 #[test]
 fn xsa_481_483_484_a_disk_comes_up_whichever_answer_of_xenstore_is_an_error() {
     for error in [StoreError::Other("EIO".into()), StoreError::Quota] {
-        let failed = (0..1000).take_while(|&left| comes_up(left, error.clone())).count();
-        assert!((20..1000).contains(&failed), "{failed} operations");
+        for waiting in [true, false] {
+            let comes_up = |&left: &u64| comes_up(left, error.clone(), waiting);
+            let failed = (0..1000).take_while(comes_up).count();
+            assert!((20..1000).contains(&failed), "{failed} operations");
+        }
     }
 }
