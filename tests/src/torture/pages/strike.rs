@@ -80,9 +80,10 @@ impl Front<'_> {
     fn lie(&mut self, random: &mut Random, tally: &mut Tally) -> bool {
         let answered = self.memory.peek(RSP_PROD);
         let least = self.slots + 1;
-        let ahead = match random.below(3) {
-            0 => least,
-            1 => least + below(random, 1000),
+        let ahead = match random.below(8) {
+            // With requests at the disk this is one that their slots, taken for free, would allow.
+            0..6 => least,
+            6 => least + below(random, 1000),
             _ => random.word() | 1 << 31,
         };
         self.memory.poke(REQ_PROD, answered.wrapping_add(ahead));
