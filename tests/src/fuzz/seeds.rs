@@ -1,7 +1,7 @@
 //! Inputs that are made, not found: what real guests asked for, out of the traces in `tests/traces`.
 //!
-//! An input is written choice by choice, as [`Choices`](super::choices::Choices) takes them; the
-//! generators of the targets `request` and `back` are read beside this.
+//! An input is written choice by choice, as `Choices` takes them; the generators of the targets
+//! `request` and `back` are read beside this.
 
 use std::collections::BTreeSet;
 use std::path::Path;
