@@ -82,7 +82,14 @@ impl Line {
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(DESCRIPTORS_MAX))];
         let mut ancillary = RecvAncillaryBuffer::new(&mut space);
         let flags = flags | RecvFlags::CMSG_CLOEXEC;
-        let got = recvmsg(&self.0, &mut [IoSliceMut::new(&mut bytes)], &mut ancillary, flags);
+        let mut receive =
+            || recvmsg(&self.0, &mut [IoSliceMut::new(&mut bytes)], &mut ancillary, flags);
+        let got = match receive() {
+            // The other side has closed without reading all that it was told. That is said once, and
+            // before what it had said itself.
+            Err(rustix::io::Errno::CONNRESET) => receive(),
+            got => got,
+        };
         let length = match got {
             Ok(got) => got.bytes,
             Err(rustix::io::Errno::AGAIN | rustix::io::Errno::INTR) => {
@@ -359,5 +366,17 @@ mod tests {
         let Received::Message(text, with) = theirs.wait().unwrap() else { panic!("no message") };
         assert_eq!((&text[..], with.len()), (STOP, 0));
         assert!(matches!(theirs.receive().unwrap(), Received::Closed));
+    }
+
+    #[test]
+    fn last_words_are_heard_of_a_side_that_did_not_listen_to_the_end() {
+        let (ours, theirs) = Line::pair().unwrap();
+        let theirs = Line::new(theirs);
+        ours.send(STOP, &[]).unwrap();
+        theirs.send(b"last", &[]).unwrap();
+        drop(theirs);
+        let Received::Message(text, _) = ours.receive().unwrap() else { panic!("no message") };
+        assert_eq!(text, b"last");
+        assert!(matches!(ours.receive().unwrap(), Received::Closed));
     }
 }

@@ -294,6 +294,7 @@ fn wait_for_leave(inbox: &Inbox, post: &Post, reason: String) {
 /// process that dies before it was told to go, or lies, is an error. However it ended, its hold on
 /// the image and on the guest's pages has ended too.
 fn attend(mut process: Process, inbox: &Inbox, post: &Post) -> Result<Last, String> {
+    let mut stopped = false;
     loop {
         let mut awaited =
             [PollFd::new(&inbox.bell, PollFlags::IN), PollFd::new(&process, PollFlags::IN)];
@@ -301,7 +302,7 @@ fn attend(mut process: Process, inbox: &Inbox, post: &Post) -> Result<Last, Stri
             Ok(_) | Err(rustix::io::Errno::INTR) => {}
             Err(error) => return Err(format!("poll: {error}")),
         }
-        if inbox.ends_connection() {
+        if inbox.ends_connection() && !std::mem::replace(&mut stopped, true) {
             process.stop();
         }
         match process.hear()? {
