@@ -24,11 +24,14 @@ use crate::{build, interrupt, lab, packages, setup, smoke};
 /// No gate may take longer than this.
 const GATE_TIMEOUT: Duration = Duration::from_secs(25 * 60);
 
-/// How many seeds the simulator runs: about three minutes of two processors.
-const SIM_SEEDS: u64 = 25_000;
+/// How many seeds the simulator runs: about two minutes of two processors.
+const SIM_SEEDS: u64 = 15_000;
 
 /// How long the fuzzer looks at each target.
 const FUZZ_SECONDS: u64 = 60;
+
+/// Two gates that spend most of their time with one thread each: they run at the same time.
+const BESIDE: (&str, &str) = ("loom", "miri");
 
 /// How much of a failed gate's output is shown.
 const SHOWN_LINES: usize = 60;
@@ -77,7 +80,7 @@ pub fn run(host: Host, words: &[String]) -> Result<Tally> {
     if gates.iter().any(|gate| gate.name == "miri") {
         setup::miri(host)?;
     }
-    if gates.iter().any(|gate| matches!(gate.name, "smoke" | "xen")) {
+    if gates.iter().any(|gate| matches!(gate.name, "smoke" | "xen" | "counted")) {
         lab::prepare(host)?;
     }
     if let Some(Gate { check: Check::Command(cargo), .. }) =
@@ -89,10 +92,13 @@ pub fn run(host: Host, words: &[String]) -> Result<Tally> {
     let logs = lab::new_logs("test")?;
     fs::create_dir_all(&logs).context(|| format!("making {}", logs.display()))?;
     let mut total = Tally::default();
-    for gate in gates {
-        let tally = pass(host, gate, &logs)?;
-        total.passed += tally.passed;
-        total.failed += tally.failed;
+    let mut gates = gates.into_iter().peekable();
+    while let Some(gate) = gates.next() {
+        let beside = gates.next_if(|next| (gate.name, next.name) == BESIDE);
+        for tally in pass_together(host, [Some(gate), beside], &logs)? {
+            total.passed += tally.passed;
+            total.failed += tally.failed;
+        }
     }
     eprintln!("{:7.1} s  in all; logs: {}", start.elapsed().as_secs_f64(), logs.display());
     println!("{} passed, {} failed", total.passed, total.failed);
@@ -124,8 +130,8 @@ fn gates() -> Vec<Gate> {
         command("test", &["test", "--no-fail-fast"]),
         command("test-kernel", &["test", "-p", "guest-kernel", "--lib"]),
         Gate { name: "complete", check: Check::Command(complete()) },
-        Gate { name: "loom", check: Check::Command(loom()) },
         Gate { name: "orders", check: Check::Command(orders()) },
+        Gate { name: "loom", check: Check::Command(loom()) },
         Gate { name: "miri", check: Check::Command(miri()) },
         Gate { name: "torture", check: Check::Command(Torture::default().command()) },
         Gate { name: "sim", check: Check::Command(seeds.command()) },
@@ -173,12 +179,25 @@ fn miri() -> Command {
     command
 }
 
+/// Runs gates at the same time; gives how each went.
+fn pass_together(host: Host, gates: [Option<Gate>; 2], logs: &Path) -> Result<Vec<Tally>> {
+    let names: Vec<&str> = gates.iter().flatten().map(|gate| gate.name).collect();
+    eprint!("           {:14}", names.join(" + "));
+    // Only so that the names are seen while the gates run.
+    let _ = stderr().flush();
+    let results = thread::scope(|scope| {
+        let gates = gates.into_iter().flatten();
+        let running: Vec<_> =
+            gates.map(|gate| scope.spawn(move || pass(host, gate, logs))).collect();
+        running.into_iter().map(thread::ScopedJoinHandle::join).collect::<Vec<_>>()
+    });
+    let died = |_| LabError::Failed("a gate panicked".into());
+    results.into_iter().map(|result| result.map_err(died)?).collect()
+}
+
 /// Runs one gate and says how it went.
 fn pass(host: Host, gate: Gate, logs: &Path) -> Result<Tally> {
     let start = Instant::now();
-    eprint!("           {:14}", gate.name);
-    // Only so that the name is seen while the gate runs.
-    let _ = stderr().flush();
     let log = logs.join(format!("{}.log", gate.name));
     let (result, output) = match gate.check {
         Check::Command(mut command) => captured(host, &mut command, &log),
