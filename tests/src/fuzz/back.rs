@@ -242,17 +242,18 @@ impl Stage {
         }
     }
 
-    /// One of those who wait for this answer has it now.
+    /// One of those who wait for this answer has it now: of those with the same id, one that nothing
+    /// excuses goes first, as it can have no other.
     fn match_answer(&mut self, response: Response) {
         self.answered += 1;
         assert!(self.lied || self.answered <= self.share.all, "an answer to nothing");
         let found = response.status.wire();
-        let excused = |status: i16| self.unsure && status == 0 && found == ERROR;
-        let waits = |&(id, operation, status): &Asked| {
-            let same = (id, operation) == (response.id, response.operation);
-            same && (status == found || excused(status))
+        let waits = |expected: i16| {
+            let asked = (response.id, response.operation, expected);
+            self.asked.iter().position(|&it| it == asked)
         };
-        match self.asked.iter().position(waits) {
+        let excused = || waits(0).filter(|_| self.unsure && found == ERROR);
+        match waits(found).or_else(excused) {
             Some(at) => drop(self.asked.swap_remove(at)),
             None => assert!(self.lied, "{response:?} is an answer to nothing"),
         }
