@@ -12,6 +12,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use clap::Parser;
 use signal_hook::consts::{SIGINT, SIGTERM};
 use tests::torture::Tally;
 use tests::torture::plan::{Job, ROUND_REQUESTS, exhaustive};
@@ -23,38 +24,30 @@ const REQUESTS_PER_PAGE: u64 = 10;
 const POSITIONS: usize = 2;
 const POSITIONS_PER_HOUR: u64 = 8;
 
-const USAGE: &str =
-    "usage: torture [--hours H | --requests N --pages N] [--seed S] [--random-only]";
+const EXIT_CODES: &str = "Exit codes: 0 ok · 1 something did not hold · 2 usage";
 
-/// What was asked for.
-#[derive(Clone, Copy, Debug)]
+/// Hostile peers for as long as it is told, with a count of what was tried.
+#[derive(Clone, Copy, Debug, Parser)]
+#[command(name = "torture", after_help = EXIT_CODES)]
 struct Options {
+    /// Go on for so many hours, ten requests for each page
+    #[arg(long, conflicts_with_all = ["requests", "pages"], value_name = "HOURS")]
     hours: Option<f64>,
+    /// Requests to hold against the oracle
+    #[arg(long, default_value_t = 100_000_000, value_name = "NUMBER")]
     requests: u64,
+    /// Ring pages to give to a back
+    #[arg(long, default_value_t = 1_000_000, value_name = "NUMBER")]
     pages: u64,
+    /// Seed of the first round
+    #[arg(long, default_value_t = 0, value_name = "NUMBER")]
     seed: u64,
+    /// Leave out what is exhaustive and the same each time
+    #[arg(long)]
     random_only: bool,
 }
 
 impl Options {
-    fn parse(mut words: impl Iterator<Item = String>) -> Option<Self> {
-        let (hours, random_only) = (None, false);
-        let (requests, pages, seed) = (100_000_000, 1_000_000, 0);
-        let mut options = Self { hours, requests, pages, seed, random_only };
-        while let Some(word) = words.next() {
-            let mut number = || words.next()?.parse().ok();
-            match word.as_str() {
-                "--hours" => options.hours = Some(words.next()?.parse().ok()?),
-                "--requests" => options.requests = number()?,
-                "--pages" => options.pages = number()?,
-                "--seed" => options.seed = number()?,
-                "--random-only" => options.random_only = true,
-                _ => return None,
-            }
-        }
-        Some(options)
-    }
-
     fn positions(&self) -> usize {
         let of_hours = |hours: f64| {
             let hours = Duration::from_secs_f64(hours.clamp(0.0, 8.0) * 3600.0).as_secs() / 3600;
@@ -176,10 +169,7 @@ fn show(start: Instant, desk: &Desk, board: &Board, working: &AtomicBool) {
 }
 
 fn main() -> ExitCode {
-    let Some(options) = Options::parse(std::env::args().skip(1)) else {
-        eprintln!("{USAGE}");
-        return ExitCode::from(2);
-    };
+    let options = Options::parse();
     let start = Instant::now();
     let (desk, board) = (Desk::new(options), Board::default());
     for signal in [SIGINT, SIGTERM] {
