@@ -152,6 +152,17 @@ pub fn cargo() -> Command {
     cargo
 }
 
+/// A program of the crate `tests`, which depends on this one and so can only be started and not be
+/// called, with the options that are set.
+pub fn tests_program(name: &str, options: &[(&str, Option<String>)]) -> Command {
+    let mut cargo = cargo();
+    cargo.args(["run", "--release", "--quiet", "-p", "tests", "--bin", name, "--"]);
+    for (option, value) in options {
+        cargo.args(value.iter().flat_map(|value| [*option, value]));
+    }
+    cargo
+}
+
 /// A command of the nightly toolchain, for what stable does not have.
 pub fn nightly() -> Command {
     let mut command = Command::new("rustup");

@@ -1,7 +1,6 @@
 //! `cargo xtask sim`: the deterministic simulator, built for speed and run.
 //!
-//! The program is `simulate` of the crate `tests`, which depends on this one and so can only be
-//! started and not be called. It shows its own progress; here is what it is told.
+//! The program is `simulate` of the crate `tests`. It shows its own progress; here is what it is told.
 
 use std::process::Command;
 
@@ -22,15 +21,9 @@ pub struct Sim {
 impl Sim {
     /// The command that does it.
     pub fn command(&self) -> Command {
-        let mut cargo = host::cargo();
-        cargo.args(["run", "--release", "--quiet", "-p", "tests", "--bin", "simulate", "--"]);
         let options = [("--seeds", self.seeds), ("--seed", self.seed), ("--minutes", self.minutes)];
-        for (name, value) in options {
-            if let Some(value) = value {
-                cargo.args([name, &value.to_string()]);
-            }
-        }
-        cargo
+        let options = options.map(|(name, value)| (name, value.map(|it| it.to_string())));
+        host::tests_program("simulate", &options)
     }
 }
 

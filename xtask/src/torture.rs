@@ -1,7 +1,6 @@
 //! `cargo xtask torture`: hostile peers by the million, in a program of their own.
 //!
-//! The program is `torture` of the crate `tests`, which depends on this one and so can only be
-//! started and not be called. It shows its own progress; here is what it is told.
+//! The program is `torture` of the crate `tests`. It shows its own progress; here is what it is told.
 
 use std::process::Command;
 
@@ -26,19 +25,13 @@ pub struct Torture {
 impl Torture {
     /// The command that does it.
     pub fn command(&self) -> Command {
-        let mut cargo = host::cargo();
-        cargo.args(["run", "--release", "--quiet", "-p", "tests", "--bin", "torture", "--"]);
         let options = [
             ("--hours", self.hours.map(|it| it.to_string())),
             ("--requests", self.requests.map(|it| it.to_string())),
             ("--pages", self.pages.map(|it| it.to_string())),
             ("--seed", self.seed.map(|it| it.to_string())),
         ];
-        for (name, value) in options {
-            if let Some(value) = value {
-                cargo.args([name, &value]);
-            }
-        }
+        let mut cargo = host::tests_program("torture", &options);
         if self.random_only {
             cargo.arg("--random-only");
         }
