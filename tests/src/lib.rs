@@ -8,6 +8,7 @@
 
 mod choices;
 mod crew;
+mod duel;
 pub mod fuzz;
 mod guest;
 mod house;
@@ -33,6 +34,7 @@ mod world;
 
 pub use choices::Choices;
 pub use crew::SimCrew;
+pub use duel::Duel;
 pub use guest::Guest;
 pub use ledger::Ledger;
 pub use liar::Liar;

@@ -1,70 +1,23 @@
 //! A back that says anything: the front's device goes out of service with a reason, no page that
 //! the back may still reach is used again, and the guest's other disk goes on.
 
-use blkfront::{Disk, Fault, SubmitError, Wishes};
+use blkfront::{Fault, SubmitError, Wishes};
 use blkif::{Operation, Response, Status};
-use sim::{Domain, Random};
-use tests::{Guest, Ledger, Liar, RawBack, Wanted, World};
+use sim::Random;
+use tests::{Duel, Liar, RawBack};
 use xen::{DomainId, Store, Transaction};
 
-const SECTORS: usize = 1024;
-const XVDA: u32 = 51712;
-const XVDB: u32 = 51728;
+const XVDA: u32 = Duel::XVDA;
+const XVDB: u32 = Duel::XVDB;
 const WISHES: Wishes = Wishes { order: 0, pool_pages: 100 };
-const HONEST: Wanted<'static> = Wanted::new(5, XVDB, "/honest.img");
 
-/// A guest with an honest disk, and one whose back is ours to play.
-struct Stage {
-    world: World,
-    guest: Guest,
-    liar: Liar,
-    ledger: Ledger,
+/// How a duel of these stories goes out.
+trait Verdict {
+    fn assert_broken(&mut self, fault: Fault, in_flight: usize);
+    fn end(self, back: RawBack);
 }
 
-impl Stage {
-    fn new(seed: u64) -> Self {
-        let mut world = World::new(seed);
-        world.image(HONEST.image, SECTORS);
-        let mut guest = world.guest(5);
-        world.plug(&mut guest, &HONEST, WISHES);
-        let liar = Liar::new(&world.sim, &world.dom0);
-        guest.open(XVDA, WISHES);
-        world.settle(&mut [&mut guest]);
-        Self { world, guest, liar, ledger: Ledger::new(SECTORS) }
-    }
-
-    fn say(&mut self, nodes: &[(&str, &str)]) {
-        self.liar.say(nodes);
-        for _ in 0..20 {
-            while self.liar.domain.take_event().is_some() {}
-            self.world.turn_back();
-            self.guest.turn();
-        }
-    }
-
-    fn connect(&mut self) -> RawBack {
-        self.say(&[("max-ring-page-order", "4"), ("state", "2")]);
-        let back = RawBack::connect(&self.liar.domain, DomainId(5), Liar::FRONT);
-        self.say(&[("feature-persistent", "1"), ("feature-flush-cache", "1")]);
-        self.say(&[("sectors", "1024"), ("sector-size", "512"), ("state", "4")]);
-        assert!(self.guest.is_connected(XVDA));
-        back
-    }
-
-    fn disk(&mut self) -> &mut Disk<Domain, Domain> {
-        self.guest.disk(XVDA)
-    }
-
-    /// Puts reads into flight.
-    fn read(&mut self, count: usize) {
-        for _ in 0..count {
-            let buffer = self.disk().buffer(4096).expect("a page");
-            let taken = self.disk().submit(Operation::Read, 0, buffer);
-            taken.map_err(|refused| refused.error).expect("taken");
-        }
-        self.disk().kick();
-    }
-
+impl Verdict for Duel {
     /// The disk is out of service, said why, and takes nothing any more; its pages in flight
     /// stay away, and the honest disk works.
     fn assert_broken(&mut self, fault: Fault, in_flight: usize) {
@@ -95,7 +48,7 @@ impl Stage {
         assert!(self.guest.device(XVDA).is_closed());
         assert_eq!(self.guest.device(XVDA).pages_kept(), 0);
         self.guest.forget(XVDA);
-        self.world.unplug(&mut self.guest, &HONEST);
+        self.world.unplug(&mut self.guest, &Duel::HONEST);
         self.world.end();
     }
 }
@@ -107,7 +60,7 @@ fn answer(id: u64, operation: u8) -> Response {
 #[test]
 fn an_answer_to_an_unknown_request_ends_the_disk() {
     for wrong in [1 << 16, 1 << 63, u64::MAX, 31, 400] {
-        let mut stage = Stage::new(1);
+        let mut stage = Duel::new(1, WISHES);
         let mut back = stage.connect();
         stage.read(3);
         let asked = back.take().expect("honest").expect("a request");
@@ -121,7 +74,7 @@ fn an_answer_to_an_unknown_request_ends_the_disk() {
 
 #[test]
 fn an_answer_given_twice_ends_the_disk() {
-    let mut stage = Stage::new(2);
+    let mut stage = Duel::new(2, WISHES);
     let mut back = stage.connect();
     stage.read(3);
     let asked = back.take().expect("honest").expect("a request");
@@ -136,7 +89,7 @@ fn an_answer_given_twice_ends_the_disk() {
 
 #[test]
 fn an_answer_given_twice_ends_the_disk_even_when_its_place_is_in_use_again() {
-    let mut stage = Stage::new(2);
+    let mut stage = Duel::new(2, WISHES);
     let mut back = stage.connect();
     stage.read(1);
     let first = back.take().expect("honest").expect("a request");
@@ -154,7 +107,7 @@ fn an_answer_given_twice_ends_the_disk_even_when_its_place_is_in_use_again() {
 #[test]
 fn an_answer_to_another_operation_ends_the_disk() {
     for operation in [1, 2, 3, 5, 6, 255] {
-        let mut stage = Stage::new(3);
+        let mut stage = Duel::new(3, WISHES);
         let mut back = stage.connect();
         stage.read(2);
         let asked = back.take().expect("honest").expect("a request");
@@ -169,7 +122,7 @@ fn an_answer_to_another_operation_ends_the_disk() {
 #[test]
 fn more_answers_than_requests_end_the_disk() {
     for index in [3, 4, 33, 1 << 31, u32::MAX] {
-        let mut stage = Stage::new(4);
+        let mut stage = Duel::new(4, WISHES);
         let back = stage.connect();
         stage.read(2);
         back.poke(2, index);
@@ -184,7 +137,7 @@ fn more_answers_than_requests_end_the_disk() {
 
 #[test]
 fn an_answer_before_the_request_is_shown_ends_the_disk() {
-    let mut stage = Stage::new(5);
+    let mut stage = Duel::new(5, WISHES);
     let back = stage.connect();
     let buffer = stage.disk().buffer(4096).expect("a page");
     stage.disk().submit(Operation::Read, 0, buffer).map_err(|it| it.error).expect("taken");
@@ -197,7 +150,7 @@ fn an_answer_before_the_request_is_shown_ends_the_disk() {
 
 #[test]
 fn answers_in_any_order_and_any_status_are_each_taken_once() {
-    let mut stage = Stage::new(6);
+    let mut stage = Duel::new(6, WISHES);
     let mut back = stage.connect();
     stage.read(30);
     let mut asked = Vec::new();
@@ -218,13 +171,13 @@ fn answers_in_any_order_and_any_status_are_each_taken_once() {
     back.disconnect();
     stage.say(&[("state", "6")]);
     stage.guest.forget(XVDA);
-    stage.world.unplug(&mut stage.guest, &HONEST);
+    stage.world.unplug(&mut stage.guest, &Duel::HONEST);
     stage.world.end();
 }
 
 #[test]
 fn events_for_nothing_are_passed_over() {
-    let mut stage = Stage::new(7);
+    let mut stage = Duel::new(7, WISHES);
     let back = stage.connect();
     for _ in 0..1000 {
         back.notify();
@@ -240,7 +193,7 @@ fn events_for_nothing_are_passed_over() {
 
 #[test]
 fn pages_that_the_back_does_not_let_go_of_are_kept_aside_for_ever() {
-    let mut stage = Stage::new(8);
+    let mut stage = Duel::new(8, WISHES);
     let back = stage.connect();
     stage.read(1);
     // It says 6 with the ring still mapped.
@@ -253,7 +206,7 @@ fn pages_that_the_back_does_not_let_go_of_are_kept_aside_for_ever() {
     let to_liar = audit.mappings.iter().filter(|mapping| mapping.0 == DomainId(7)).count();
     assert_eq!(to_liar, 1, "{audit}");
     // The honest disk goes on; the page is never given to anybody.
-    stage.world.unplug(&mut stage.guest, &HONEST);
+    stage.world.unplug(&mut stage.guest, &Duel::HONEST);
     back.disconnect();
     let audit = stage.world.sim.audit();
     assert_eq!((audit.grants.len(), audit.pages), (1, vec![(DomainId(5), 1)]));
@@ -276,7 +229,7 @@ fn silly_nodes_of_a_back_refuse_the_connection_with_a_reason() {
         ("discard-granularity", "none"),
     ];
     for (key, value) in silly {
-        let mut stage = Stage::new(9);
+        let mut stage = Duel::new(9, WISHES);
         stage.say(&[("max-ring-page-order", "4"), ("state", "2")]);
         let back = RawBack::connect(&stage.liar.domain, DomainId(5), Liar::FRONT);
         stage.say(&[("sectors", "1024"), (key, value), ("state", "4")]);
@@ -293,7 +246,7 @@ fn silly_nodes_of_a_back_refuse_the_connection_with_a_reason() {
 #[test]
 fn rubbish_from_a_back_never_becomes_data_or_a_panic() {
     for seed in 0..300 {
-        let mut stage = Stage::new(seed);
+        let mut stage = Duel::new(seed, WISHES);
         let mut back = stage.connect();
         let mut random = Random::new(seed);
         for _ in 0..30 {
@@ -328,7 +281,7 @@ fn rubbish_from_a_back_never_becomes_data_or_a_panic() {
         stage.say(&[("state", "6")]);
         stage.guest.look(XVDA);
         stage.guest.forget(XVDA);
-        stage.world.unplug(&mut stage.guest, &HONEST);
+        stage.world.unplug(&mut stage.guest, &Duel::HONEST);
         stage.world.end();
     }
 }
@@ -336,7 +289,7 @@ fn rubbish_from_a_back_never_becomes_data_or_a_panic() {
 #[test]
 fn states_of_a_back_in_any_order_do_no_harm() {
     for seed in 0..300 {
-        let mut stage = Stage::new(seed);
+        let mut stage = Duel::new(seed, WISHES);
         let mut random = Random::new(seed);
         stage.say(&[("max-ring-page-order", "4"), ("sectors", "1024")]);
         for _ in 0..10 {
@@ -351,7 +304,7 @@ fn states_of_a_back_in_any_order_do_no_harm() {
         }
         stage.say(&[("state", "6")]);
         stage.guest.forget(XVDA);
-        stage.world.unplug(&mut stage.guest, &HONEST);
+        stage.world.unplug(&mut stage.guest, &Duel::HONEST);
         stage.world.end();
     }
 }

@@ -1,73 +1,28 @@
 //! What backs did to fronts.
 
-use blkfront::{DeviceError, Disk, Fault, SetupError, SubmitError, Wishes};
+use blkfront::{DeviceError, Fault, SetupError, SubmitError, Wishes};
 use blkif::{Operation, Response, Status};
 use ring::Rest;
-use sim::{Domain, Limits, Random};
+use sim::{Limits, Random};
 use tests::torture::{Tally, answers};
-use tests::{Guest, Ledger, Liar, RawBack, Wanted, World};
+use tests::{Duel, Ledger, Liar, RawBack};
 use xen::{Access, DomainId, Maps};
 
 use crate::SECTORS;
 
-const XVDA: u32 = 51712;
-const XVDB: u32 = 51728;
+const XVDA: u32 = Duel::XVDA;
+const XVDB: u32 = Duel::XVDB;
 const POOL: usize = 40;
 const WISHES: Wishes = Wishes { order: 0, pool_pages: POOL };
-const HONEST: Wanted<'static> = Wanted::new(5, XVDB, "/honest.img");
 
-/// A guest with a disk whose back is ours to play, and an honest one.
-struct Stage {
-    world: World,
-    guest: Guest,
-    liar: Liar,
+/// What these tests ask of a duel.
+trait Ask {
+    fn grants(&self) -> usize;
+    fn end(self);
+    fn close(&mut self, back: RawBack);
 }
 
-impl Stage {
-    fn new() -> Self {
-        let mut world = World::new(1);
-        world.image(HONEST.image, SECTORS);
-        let mut guest = world.guest(5);
-        world.plug(&mut guest, &HONEST, WISHES);
-        let liar = Liar::new(&world.sim, &world.dom0);
-        guest.open(XVDA, WISHES);
-        let mut stage = Self { world, guest, liar };
-        stage.say(&[]);
-        stage
-    }
-
-    fn say(&mut self, nodes: &[(&str, &str)]) {
-        self.liar.say(nodes);
-        for _ in 0..20 {
-            while self.liar.domain.take_event().is_some() {}
-            self.world.turn_back();
-            self.guest.turn();
-        }
-    }
-
-    fn connect(&mut self) -> RawBack {
-        self.say(&[("max-ring-page-order", "4"), ("state", "2")]);
-        let back = RawBack::connect(&self.liar.domain, DomainId(5), Liar::FRONT);
-        self.say(&[("feature-persistent", "1"), ("feature-flush-cache", "1")]);
-        self.say(&[("sectors", "1024"), ("state", "4")]);
-        assert!(self.guest.is_connected(XVDA));
-        back
-    }
-
-    fn disk(&mut self) -> &mut Disk<Domain, Domain> {
-        self.guest.disk(XVDA)
-    }
-
-    /// Puts reads of one page into flight.
-    fn read(&mut self, count: usize) {
-        for _ in 0..count {
-            let buffer = self.disk().buffer(4096).expect("a page");
-            let taken = self.disk().submit(Operation::Read, 0, buffer);
-            taken.map_err(|refused| refused.error).expect("taken");
-        }
-        self.disk().kick();
-    }
-
+impl Ask for Duel {
     /// How many grants the guest has.
     fn grants(&self) -> usize {
         self.world.sim.audit().grants.iter().filter(|grant| grant.0 == DomainId(5)).count()
@@ -76,7 +31,7 @@ impl Stage {
     /// Everything is given back.
     fn end(mut self) {
         self.guest.forget(XVDA);
-        self.world.unplug(&mut self.guest, &HONEST);
+        self.world.unplug(&mut self.guest, &Duel::HONEST);
         self.world.end();
     }
 
@@ -103,7 +58,7 @@ fn xsa_376_a_front_believes_nothing_that_its_back_says() {
 
 #[test]
 fn xsa_391_a_storm_of_events_does_not_keep_the_guest_from_its_other_disk() {
-    let mut stage = Stage::new();
+    let mut stage = Duel::new(1, WISHES);
     let back = stage.connect();
     let (mut ledger, mut random) = (Ledger::new(SECTORS), Random::new(391));
     for _ in 0..200 {
@@ -126,7 +81,7 @@ fn xsa_391_a_storm_of_events_does_not_keep_the_guest_from_its_other_disk() {
 
 #[test]
 fn xsa_396_a_page_that_the_back_has_mapped_still_is_never_used_again() {
-    let mut stage = Stage::new();
+    let mut stage = Duel::new(1, WISHES);
     let back = stage.connect();
     let granted = stage.grants();
     // It says that it has let go of everything, and has the ring mapped.
@@ -142,7 +97,7 @@ fn xsa_396_a_page_that_the_back_has_mapped_still_is_never_used_again() {
     assert_eq!(stage.disk().poll().map(|it| it.is_some()), Ok(false), "a ring of its own");
     stage.close(second);
     stage.guest.forget(XVDA);
-    stage.world.unplug(&mut stage.guest, &HONEST);
+    stage.world.unplug(&mut stage.guest, &Duel::HONEST);
     back.disconnect();
     let audit = stage.world.sim.audit();
     assert_eq!((audit.grants.len(), audit.pages), (1, vec![(DomainId(5), 1)]));
@@ -150,7 +105,7 @@ fn xsa_396_a_page_that_the_back_has_mapped_still_is_never_used_again() {
 
 #[test]
 fn xsa_403_only_whole_pages_of_zeros_are_shown_to_a_back() {
-    let mut stage = Stage::new();
+    let mut stage = Duel::new(1, WISHES);
     let before: Vec<_> = stage.world.sim.audit().grants;
     let back = stage.connect();
     let now = stage.world.sim.audit().grants;
@@ -176,7 +131,7 @@ fn xsa_403_only_whole_pages_of_zeros_are_shown_to_a_back() {
 #[test]
 fn xsa_405_a_set_up_that_fails_at_any_step_leaves_nothing_and_the_next_one_works() {
     for pages in 0..POOL + 2 {
-        let mut stage = Stage::new();
+        let mut stage = Duel::new(1, WISHES);
         let held = stage.world.sim.audit().pages.iter().map(|it| it.1).sum::<usize>();
         stage.world.sim.set_limits(Limits { pages: held + pages, ..Limits::default() });
         stage.say(&[("sectors", "1024"), ("state", "2")]);
@@ -219,7 +174,7 @@ fn xsa_465_a_back_that_starts_again_after_a_broken_set_up_is_joined() {
     ];
     // It stops in the middle of the set-up: nothing of it makes sense, or nothing is there.
     for (states, begun) in ends.into_iter().flat_map(|states| [(states, true), (states, false)]) {
-        let mut stage = Stage::new();
+        let mut stage = Duel::new(1, WISHES);
         if begun {
             stage.say(&[("state", "2")]);
         }
@@ -251,7 +206,7 @@ fn xsa_465_a_back_that_starts_again_after_a_broken_set_up_is_joined() {
 #[test]
 fn linux_b94e4b14_more_responses_than_requests_end_the_disk() {
     for index in [2, 33, 1 << 31, u32::MAX] {
-        let mut stage = Stage::new();
+        let mut stage = Duel::new(1, WISHES);
         let back = stage.connect();
         stage.read(1);
         back.poke(2, index);
@@ -265,7 +220,7 @@ fn linux_b94e4b14_more_responses_than_requests_end_the_disk() {
 #[test]
 fn linux_b94e4b14_a_response_to_nothing_ends_the_disk_and_frees_no_page() {
     for wrong in [2, 1 << 15, 1 << 16, 1 << 63] {
-        let mut stage = Stage::new();
+        let mut stage = Duel::new(1, WISHES);
         let mut back = stage.connect();
         stage.read(2);
         let asked = back.take().expect("honest").expect("a request");
@@ -281,7 +236,7 @@ fn linux_b94e4b14_a_response_to_nothing_ends_the_disk_and_frees_no_page() {
 
 #[test]
 fn linux_a9b54bb9_a_repeated_state_connects_nothing_anew() {
-    let mut stage = Stage::new();
+    let mut stage = Duel::new(1, WISHES);
     let mut back = stage.connect();
     let (ring, grants) = (stage.liar.hears("ring-ref"), stage.grants());
     stage.read(3);
@@ -302,7 +257,7 @@ fn linux_a9b54bb9_a_repeated_state_connects_nothing_anew() {
 
 #[test]
 fn linux_4a8c31a1_nodes_of_a_former_front_are_taken_away() {
-    let mut stage = Stage::new();
+    let mut stage = Duel::new(1, WISHES);
     for key in ["ring-page-order", "ring-ref0", "ring-ref1", "multi-queue-num-queues"] {
         let path = format!("{}/{key}", Liar::FRONT);
         xen::Store::write(&stage.guest.domain, xen::Transaction::NONE, &path, "3").expect("own");
@@ -318,7 +273,7 @@ fn linux_4a8c31a1_nodes_of_a_former_front_are_taken_away() {
 
 #[test]
 fn linux_f929d42c_everything_comes_back_with_each_of_many_reconnects() {
-    let mut stage = Stage::new();
+    let mut stage = Duel::new(1, WISHES);
     let before = (stage.grants(), stage.world.sim.audit().pages, stage.world.sim.audit().ports);
     for round in 0..100 {
         let mut back = stage.connect();
@@ -336,7 +291,7 @@ fn linux_f929d42c_everything_comes_back_with_each_of_many_reconnects() {
 
 #[test]
 fn linux_2018_requests_of_every_size_use_the_grants_that_there_are() {
-    let mut stage = Stage::new();
+    let mut stage = Duel::new(1, WISHES);
     let mut back = stage.connect();
     let grants = stage.grants();
     for sectors in (1..=88).chain((1..=88).rev()) {
