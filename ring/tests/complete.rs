@@ -62,27 +62,30 @@ struct State {
     taken: u32,
 }
 
-/// Every state that a front can be in, from every index that it can begin at, until a ring's worth
-/// of requests was published; a front that went on is one that began later.
+/// Every lawful state, from every index that a half can begin at.
+fn states(is_lawful: fn(&State) -> bool) -> impl Iterator<Item = State> {
+    let shapes = SIZES.into_iter().flat_map(|slots| {
+        // No count is above twice the slots.
+        let counts = 2 * slots + 1;
+        (0..counts.pow(4)).map(move |number| {
+            let [put, published, seen, taken] =
+                [0, 1, 2, 3].map(|place| number / counts.pow(place) % counts);
+            State { slots, start: 0, put, published, seen, taken }
+        })
+    });
+    let shapes: Vec<State> = shapes.filter(is_lawful).collect();
+    let from = move |start| {
+        let all = shapes.clone().into_iter();
+        all.map(move |shape| State { start, ..shape })
+    };
+    (0..VALUES).flat_map(from)
+}
+
+/// Every state that a front can be in, until a ring's worth of requests was published; a front that
+/// went on is one that began later.
 fn fronts() -> impl Iterator<Item = State> {
-    SIZES.into_iter().flat_map(|slots| {
-        let all = move |start| {
-            (0..=slots).flat_map(move |published| {
-                (0..=published).flat_map(move |seen| {
-                    (0..=seen).flat_map(move |taken| {
-                        (published..=slots + taken).map(move |put| State {
-                            slots,
-                            start,
-                            put,
-                            published,
-                            seen,
-                            taken,
-                        })
-                    })
-                })
-            })
-        };
-        (0..VALUES).flat_map(all)
+    states(|&State { slots, put, published, seen, taken, .. }| {
+        taken <= seen && seen <= published && published <= slots.min(put) && put <= slots + taken
     })
 }
 
@@ -99,27 +102,10 @@ fn front(words: &Words, state: State) -> Front<Half<'_>> {
     front
 }
 
-/// Every state that a back can be in, from every index that it can begin at, until it answered a
-/// ring's worth of requests.
+/// Every state that a back can be in, until it answered a ring's worth of requests.
 fn backs() -> impl Iterator<Item = State> {
-    SIZES.into_iter().flat_map(|slots| {
-        let all = move |start| {
-            (0..=slots).flat_map(move |taken| {
-                (0..=taken).flat_map(move |published| {
-                    (taken..=slots + published).flat_map(move |seen| {
-                        (published..=taken).map(move |put| State {
-                            slots,
-                            start,
-                            put,
-                            published,
-                            seen,
-                            taken,
-                        })
-                    })
-                })
-            })
-        };
-        (0..VALUES).flat_map(all)
+    states(|&State { slots, put, published, seen, taken, .. }| {
+        published <= put && put <= taken && taken <= slots.min(seen) && seen <= slots + published
     })
 }
 
