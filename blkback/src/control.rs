@@ -7,6 +7,7 @@
 
 mod absence;
 mod nodes;
+mod refusals;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -22,12 +23,10 @@ use crate::directory::{DeviceId, Wish, base, devices};
 use crate::disk::Profile;
 use absence::Absences;
 use nodes::{Writer, read_front};
+use refusals::Subject;
 
 /// A device is looked at again at most this often in a row; then the others have their turn.
 const STEPS_MAX: usize = 16;
-
-/// What xenstore has refused is tried again after so long, if nothing happens before.
-const RETRY: Duration = Duration::from_secs(1);
 
 /// The watch on all our directories.
 const BACK_TOKEN: &str = "back";
@@ -44,26 +43,6 @@ struct Device {
     reason: String,
     /// How often something went wrong that its guest can bring about.
     complaints: u64,
-}
-
-/// What xenstore can refuse something for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Subject {
-    /// Which devices there are.
-    Devices,
-    /// Which guests are back.
-    Guests,
-    /// A device.
-    Device(DeviceId),
-}
-
-impl Subject {
-    const fn device(self) -> Option<DeviceId> {
-        match self {
-            Self::Device(id) => Some(id),
-            Self::Devices | Self::Guests => None,
-        }
-    }
 }
 
 /// The control plane.
@@ -130,37 +109,6 @@ impl<S: Store, C: Crew> Control<S, C> {
         // Replies bring events with them, which no poll announces any more.
         self.take_in()?;
         Ok(!self.due.is_empty())
-    }
-
-    /// Whether xenstore has refused something. No watch will tell when it is worth another try, so
-    /// [`due`](Self::due) does.
-    pub fn is_stuck(&self) -> bool {
-        !self.stuck.is_empty()
-    }
-
-    /// Notes how it went with xenstore; only the end of the connection is an error.
-    fn note_refusal(
-        &mut self,
-        subject: Subject,
-        result: Result<(), StoreError>,
-    ) -> Result<(), StoreError> {
-        let error = match result {
-            Ok(()) => {
-                self.stuck.remove(&subject);
-                return Ok(());
-            }
-            Err(StoreError::Connection(reason)) => return Err(StoreError::Connection(reason)),
-            Err(error) => error,
-        };
-        // Said once, however often it is tried.
-        if self.stuck.get(&subject) != Some(&error) {
-            match subject.device() {
-                Some(id) => self.complain(id, &format_args!("xenstore: {error}; trying again")),
-                None => log::error!("{subject:?}: xenstore: {error}; trying again"),
-            }
-        }
-        self.stuck.insert(subject, error);
-        Ok(())
     }
 
     /// Begins to close all devices, or gives up on waiting for the fronts to let go.

@@ -8,7 +8,8 @@ use std::time::Duration;
 
 use xen::{Store, StoreError, Transaction};
 
-use super::{Control, RETRY};
+use super::Control;
+use super::refusals::RETRY;
 use crate::attach::AttachError;
 use crate::connect::Stage;
 use crate::crew::Crew;
