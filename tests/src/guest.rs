@@ -8,7 +8,7 @@ use ring::Rest;
 use sim::{Clock, Domain};
 use xen::{Store, Transaction};
 
-use crate::{Ledger, Plain};
+use crate::{Hooked, Ledger, Plain};
 
 /// Nanoseconds that a tick of the clock is for an elevator: its deadlines are to come within a tale.
 const NS_PER_TICK: u64 = 1_000_000;
@@ -96,7 +96,7 @@ impl Guest {
     /// # Panics
     /// If a device loses its xenstore.
     pub fn turn(&mut self) -> bool {
-        let store = Plain { domain: &self.domain, keeps: self.persistent };
+        let store = self.store();
         let mut busy = false;
         for attached in self.devices.values_mut().filter(|attached| attached.unfinished) {
             busy |= attached.turn(&store);
@@ -119,6 +119,11 @@ impl Guest {
             }
         }
         busy
+    }
+
+    /// Its xenstore, as its fronts are to use it.
+    fn store(&self) -> Hooked<Plain> {
+        Hooked { domain: self.domain.clone(), hook: Plain { keeps: self.persistent } }
     }
 
     /// The disk of a device.
@@ -176,7 +181,7 @@ impl Guest {
 
     /// Lets a device look at xenstore again.
     pub fn look(&mut self, vdev: u32) {
-        let store = Plain { domain: &self.domain, keeps: self.persistent };
+        let store = self.store();
         self.devices.get_mut(&vdev).expect("a device").turn(&store);
     }
 
@@ -189,7 +194,7 @@ impl Guest {
 
 impl Attached {
     /// Whoever waits for completions looks for them after every wake-up, whatever it was.
-    fn turn(&mut self, store: &Plain<'_>) -> bool {
+    fn turn(&mut self, store: &Hooked<Plain>) -> bool {
         self.woken = true;
         let result = self.device.turn(store);
         self.unfinished = result.is_err();

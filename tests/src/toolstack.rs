@@ -24,7 +24,8 @@ impl<'a> Wanted<'a> {
         Self { guest: DomainId(guest), vdev, image, read_only: false }
     }
 
-    fn id(&self) -> DeviceId {
+    /// The device.
+    pub fn id(&self) -> DeviceId {
         DeviceId { guest: self.guest, vdev: self.vdev }
     }
 

@@ -6,9 +6,9 @@ use std::rc::Rc;
 
 use blkback::Control;
 use blkif::Abi;
-use sim::{Domain, Faults, Sim};
-use tests::{KEEP, Platter, RawFront, SimCrew, Wanted, World};
-use xen::{DomainId, Store, StoreError, Transaction, WatchEvent, XenbusState};
+use sim::{Faults, Sim};
+use tests::{Hook, Hooked, KEEP, Platter, RawFront, SimCrew, Wanted, World};
+use xen::{DomainId, Store, StoreError, Transaction, XenbusState};
 
 use crate::{SECTORS, Scene, WANTED};
 
@@ -93,71 +93,19 @@ fn xsa_349_a_node_that_is_written_without_end_is_looked_at_once() {
     scene.end();
 }
 
-/// Domain 0's xenstore, of which one answer is an error.
+/// One answer of xenstore is an error.
 #[derive(Clone)]
 struct Flaky {
-    domain: Domain,
     /// How many operations go well before the one that does not.
     left: Rc<Cell<u64>>,
     error: StoreError,
 }
 
-impl Flaky {
+impl Hook for Flaky {
     fn pass(&self) -> Result<(), StoreError> {
         let left = self.left.get();
         self.left.set(left.wrapping_sub(1));
         if left == 0 { Err(self.error.clone()) } else { Ok(()) }
-    }
-}
-
-impl Store for Flaky {
-    fn read(&self, within: Transaction, path: &str) -> Result<Option<String>, StoreError> {
-        self.pass().and_then(|()| self.domain.read(within, path))
-    }
-
-    fn list(&self, within: Transaction, path: &str) -> Result<Vec<String>, StoreError> {
-        self.pass().and_then(|()| self.domain.list(within, path))
-    }
-
-    fn write(&self, within: Transaction, path: &str, value: &str) -> Result<(), StoreError> {
-        self.pass().and_then(|()| self.domain.write(within, path, value))
-    }
-
-    fn remove(&self, within: Transaction, path: &str) -> Result<(), StoreError> {
-        self.pass().and_then(|()| self.domain.remove(within, path))
-    }
-
-    fn permit(
-        &self,
-        within: Transaction,
-        path: &str,
-        owner: DomainId,
-        reader: DomainId,
-    ) -> Result<(), StoreError> {
-        self.pass().and_then(|()| self.domain.permit(within, path, owner, reader))
-    }
-
-    fn watch(&self, path: &str, token: &str) -> Result<(), StoreError> {
-        self.pass().and_then(|()| self.domain.watch(path, token))
-    }
-
-    fn unwatch(&self, path: &str, token: &str) -> Result<(), StoreError> {
-        self.pass().and_then(|()| self.domain.unwatch(path, token))
-    }
-
-    fn event(&self) -> Result<Option<WatchEvent>, StoreError> {
-        self.domain.event()
-    }
-
-    fn begin(&self) -> Result<Transaction, StoreError> {
-        self.pass().and_then(|()| self.domain.begin())
-    }
-
-    fn end(&self, transaction: Transaction, commit: bool) -> Result<(), StoreError> {
-        // An end that fails has ended the transaction all the same.
-        let failed = self.pass().err();
-        let ended = self.domain.end(transaction, commit && failed.is_none());
-        failed.map_or(ended, Err)
     }
 }
 
@@ -167,7 +115,8 @@ fn comes_up(left: u64, error: StoreError, waiting: bool) -> bool {
     let sim = Sim::new(1);
     let [dom0, guest] = [0, 5].map(|id| sim.domain(DomainId(id)));
     let countdown = Rc::new(Cell::new(u64::MAX));
-    let store = Flaky { domain: dom0.clone(), left: countdown.clone(), error: error.clone() };
+    let hook = Flaky { left: countdown.clone(), error: error.clone() };
+    let store = Hooked { domain: dom0.clone(), hook };
     let platters = BTreeMap::from([("/d.img".into(), Platter::new(SECTORS))]);
     let crew = SimCrew::new(dom0.clone(), platters, 1);
     if waiting {
