@@ -314,10 +314,12 @@ pub fn progress(
     id: DeviceId,
 ) -> Result<Progress, AttachError> {
     let node = |name: &str| store.read(Transaction::NONE, &format!("{}/{name}", id.back(server)));
+    // The daemon writes both at one time, so after its last state the reason is there, too.
+    let state = node("state")?;
     if let Some(reason) = node("error")? {
         return Ok(Progress::Refused(reason));
     }
-    let Some(state) = node("state")? else { return Ok(Progress::Closed) };
+    let Some(state) = state else { return Ok(Progress::Closed) };
     Ok(match XenbusState::parse(Some(&state)) {
         XenbusState::InitWait | XenbusState::Connected => Progress::Taken,
         XenbusState::Closed => Progress::Closed,
