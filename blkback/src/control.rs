@@ -41,8 +41,18 @@ struct Device {
     worker: Option<WorkerId>,
     profile: Option<Profile>,
     reason: String,
+    /// Whether we have written into its directory.
+    spoken: bool,
     /// How often something went wrong that its guest can bring about.
     complaints: u64,
+}
+
+impl Device {
+    /// Whether the directory was removed and made again before anybody looked: another image, or
+    /// again the first state, which we never write.
+    fn is_another(&self, wish: &Wish, own: XenbusState) -> bool {
+        self.wish != *wish || (self.spoken && own == XenbusState::Initialising)
+    }
 }
 
 /// The control plane.
@@ -247,6 +257,10 @@ impl<S: Store, C: Crew> Control<S, C> {
         };
         let online = self.store.read(Transaction::NONE, &format!("{back}/online"))?;
         let state = self.store.read(Transaction::NONE, &format!("{}/state", wish.front))?;
+        let own = XenbusState::parse(Some(&own));
+        if self.devices.get(&id).is_some_and(|device| device.is_another(&wish, own)) {
+            self.forget(id);
+        }
         if !self.devices.contains_key(&id) {
             self.meet(id, wish)?;
         }
@@ -254,7 +268,7 @@ impl<S: Store, C: Crew> Control<S, C> {
         let awaited = self.is_awaited(id, state.is_none() && online)?;
         let stage = self.devices.get(&id).map_or(Stage::Absent, |device| device.stage);
         Ok(Some(View {
-            own: XenbusState::parse(Some(&own)),
+            own,
             front: state.as_deref().map(|state| XenbusState::parse(Some(state))),
             online,
             awaited,
@@ -271,6 +285,7 @@ impl<S: Store, C: Crew> Control<S, C> {
             worker: None,
             profile: None,
             reason: "the daemon that served this disk ended without closing it".into(),
+            spoken: false,
             complaints: 0,
         };
         self.devices.insert(id, device);
@@ -414,7 +429,7 @@ impl<S: Store, C: Crew> Control<S, C> {
 
     /// Writes into our directory, all at once, and only if it still is there.
     fn update(
-        &self,
+        &mut self,
         id: DeviceId,
         write: impl Fn(&Writer<'_, S>) -> Result<(), StoreError>,
     ) -> Result<(), StoreError> {
@@ -424,7 +439,11 @@ impl<S: Store, C: Crew> Control<S, C> {
                 return Ok(());
             }
             write(&Writer { store: &self.store, within, back: &back })
-        })
+        })?;
+        if let Some(device) = self.devices.get_mut(&id) {
+            device.spoken = true;
+        }
+        Ok(())
     }
 }
 

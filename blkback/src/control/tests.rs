@@ -287,6 +287,42 @@ fn a_directory_that_was_removed_is_not_made_again() {
 }
 
 #[test]
+fn a_disk_that_was_replaced_before_anybody_looked_is_the_new_one() {
+    let open = |image: &str| Order::Open(image.into(), false);
+    // As far as the device has come when its directory is removed and made again.
+    for stage in 0..4 {
+        let mut house = House::new();
+        let id = house.attach("xvda");
+        match stage {
+            0 => {}
+            1 => house.say(0, Report::Opened(PROFILE)),
+            2 => house.bring_up(id, 0),
+            _ => house.say(0, Report::Unopened("no such image".into())),
+        }
+        house.crew.orders();
+        attach::remove(&house.dom0, DomainId::ZERO, id).unwrap();
+        let spec = DiskSpec::parse("vdev=xvda,target=/images/other.img").unwrap();
+        attach::attach(&house.dom0, DomainId::ZERO, GUEST, &spec).unwrap();
+        house.work();
+        let want = [Order::Dismiss, open("/images/other.img")];
+        assert_eq!((stage, &house.crew.orders()[..]), (stage, &want[..]));
+        // What the old worker still says is about a disk that is no more.
+        house.say(0, Report::Unopened("the old one".into()));
+        house.say(1, Report::Opened(PROFILE));
+        assert_eq!(state(&house, id).as_deref(), Some("2"));
+        assert_eq!(house.back(id, "error"), None);
+    }
+    // The same again: what was refused may be there now.
+    let mut house = House::new();
+    let id = house.attach("xvda");
+    house.say(0, Report::Unopened("no such image".into()));
+    house.crew.orders();
+    attach::remove(&house.dom0, DomainId::ZERO, id).unwrap();
+    house.attach("xvda");
+    assert_eq!(house.crew.orders(), [Order::Dismiss, open("/images/xvda.img")]);
+}
+
+#[test]
 fn a_broken_ring_and_a_worker_that_stumbled_close_their_own_device_only() {
     let reports = [Report::Broken("index out of bounds".into()), Report::Gone];
     for report in reports {
