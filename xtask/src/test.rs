@@ -30,8 +30,8 @@ const SIM_SEEDS: u64 = 15_000;
 /// How long the fuzzer looks at each target.
 const FUZZ_SECONDS: u64 = 60;
 
-/// Gates that spend most of their time with one thread each, two and two: they run at the same time.
-const BESIDE: [(&str, &str); 2] = [("loom", "miri"), ("xen", "counted")];
+/// Gates that run at the same time as the one before them: each has one thread most of the time.
+const BESIDE: [&str; 3] = ["miri", "xen-rest", "counted"];
 
 /// How much of a failed gate's output is shown.
 const SHOWN_LINES: usize = 60;
@@ -80,7 +80,7 @@ pub fn run(host: Host, words: &[String]) -> Result<Tally> {
     if gates.iter().any(|gate| gate.name == "miri") {
         setup::miri(host)?;
     }
-    if gates.iter().any(|gate| matches!(gate.name, "smoke" | "xen" | "counted")) {
+    if gates.iter().any(|gate| matches!(gate.name, "smoke" | "xen" | "xen-rest" | "counted")) {
         lab::prepare(host)?;
     }
     if let Some(Gate { check: Check::Command(cargo), .. }) =
@@ -94,8 +94,11 @@ pub fn run(host: Host, words: &[String]) -> Result<Tally> {
     let mut total = Tally::default();
     let mut gates = gates.into_iter().peekable();
     while let Some(gate) = gates.next() {
-        let beside = gates.next_if(|next| BESIDE.contains(&(gate.name, next.name)));
-        for tally in pass_together(host, [Some(gate), beside], &logs)? {
+        let mut group = vec![gate];
+        while let Some(next) = gates.next_if(|next| BESIDE.contains(&next.name)) {
+            group.push(next);
+        }
+        for tally in pass_together(host, group, &logs)? {
             total.passed += tally.passed;
             total.failed += tally.failed;
         }
@@ -119,6 +122,7 @@ fn gates() -> Vec<Gate> {
     let modules: Vec<&str> = modules.collect();
     // `--all-targets` passes over a target that `cargo test` does not run by itself.
     let xen = ["clippy", "-p", "tests", "--test", "xen"];
+    let told = |option| ["test", "-p", "tests", "--test", "xen", "--", option];
     let seeds = Sim { seeds: Some(SIM_SEEDS), ..Sim::default() };
     vec![
         command("fmt", &["fmt", "--all", "--check"]),
@@ -137,8 +141,9 @@ fn gates() -> Vec<Gate> {
         Gate { name: "sim", check: Check::Command(seeds.command()) },
         Gate { name: "fuzz", check: Check::Fuzz },
         Gate { name: "smoke", check: Check::Smoke },
-        command("xen", &["test", "-p", "tests", "--test", "xen"]),
-        command("counted", &["test", "-p", "tests", "--test", "xen", "--", "--icount"]),
+        command("xen", &told("--part=1/2")),
+        command("xen-rest", &told("--part=2/2")),
+        command("counted", &told("--icount")),
     ]
 }
 
@@ -180,15 +185,14 @@ fn miri() -> Command {
 }
 
 /// Runs gates at the same time; gives how each went.
-fn pass_together(host: Host, gates: [Option<Gate>; 2], logs: &Path) -> Result<Vec<Tally>> {
-    let names: Vec<&str> = gates.iter().flatten().map(|gate| gate.name).collect();
+fn pass_together(host: Host, gates: Vec<Gate>, logs: &Path) -> Result<Vec<Tally>> {
+    let names: Vec<&str> = gates.iter().map(|gate| gate.name).collect();
     eprint!("           {:14}", names.join(" + "));
     // Only so that the names are seen while the gates run.
     let _ = stderr().flush();
     let results = thread::scope(|scope| {
-        let gates = gates.into_iter().flatten();
-        let running: Vec<_> =
-            gates.map(|gate| scope.spawn(move || pass(host, gate, logs))).collect();
+        let start = |gate| scope.spawn(move || pass(host, gate, logs));
+        let running: Vec<_> = gates.into_iter().map(start).collect();
         running.into_iter().map(thread::ScopedJoinHandle::join).collect::<Vec<_>>()
     });
     let died = |_| LabError::Failed("a gate panicked".into());
