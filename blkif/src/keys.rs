@@ -165,6 +165,22 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_refusal_names_the_node_and_what_was_wrong_with_it() {
+        extern crate std;
+        use std::string::ToString;
+        let text = |silly| Refusal::new("ring-ref", silly).to_string();
+        assert_eq!(text(Silly::Missing), "ring-ref is missing");
+        assert_eq!(text(Silly::NotANumber), "ring-ref is not a decimal number");
+        let small = Silly::TooSmall { value: 0, least: 8 };
+        assert_eq!(text(small), "ring-ref is 0, at least 8 is needed");
+        let large = Silly::TooLarge { value: 9, most: 8 };
+        assert_eq!(text(large), "ring-ref is 9, at most 8 is taken");
+        assert_eq!(text(Silly::NotAPowerOfTwo(3)), "ring-ref is 3, not a power of two");
+        assert_eq!(text(Silly::Repeated(7)), "ring-ref is 7, which is in use for another page");
+        assert_eq!(text(Silly::Unknown), "ring-ref names something unknown here");
+    }
+
+    #[test]
     fn a_number_is_decimal_digits_and_nothing_else() {
         let read = |text| number("n", Some(text));
         assert_eq!(number::<&str>("n", None), Ok(None));

@@ -86,6 +86,8 @@ mod tests {
                     taken += 1;
                     assert_eq!(usize::from(sectors) * 512, segment.length_bytes());
                     assert!(segment.offset_bytes() + segment.length_bytes() <= 4096);
+                } else {
+                    assert_eq!(segment.length_bytes(), 0);
                 }
                 let [reference, ends] = segment.words();
                 assert_eq!(Segment::from_words(reference, ends), segment);

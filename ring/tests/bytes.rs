@@ -163,3 +163,22 @@ fn a_sender_believes_that_at_most_what_it_sent_was_read() {
         }
     }
 }
+
+#[test]
+fn a_ring_of_four_bytes_is_a_ring_and_one_of_no_power_of_two_is_refused() {
+    let (consumer, producer) = (2048, 2052);
+    let area = Area::new(1024, 4, consumer, producer);
+    let page = used(consumer / 4, producer / 4, u32::MAX - 1);
+    let (mut sender, mut receiver) = (Sender::attach(&page, area), Receiver::attach(&page, area));
+    let mut bytes = [0; 8];
+    for round in 0..3_u8 {
+        let sent = [round, 1, 2, 3, 4];
+        assert_eq!(sender.send(&sent), Ok(4));
+        assert_eq!(receiver.receive(&mut bytes), Ok(4));
+        assert_eq!(bytes[..4], sent[..4]);
+    }
+    for size in [0, 1, 2, 3, 5, 12, u32::MAX] {
+        let made = std::panic::catch_unwind(|| Area::new(1024, size, consumer, producer));
+        assert!(made.is_err(), "{size}");
+    }
+}

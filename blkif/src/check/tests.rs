@@ -226,3 +226,24 @@ fn whatever_stands_in_a_slot_becomes_a_lawful_request_or_an_answer() {
     }
     assert!(lawful > 1000, "the generator reaches both outcomes: {lawful}");
 }
+
+#[test]
+fn every_reason_has_a_text_of_its_own_and_only_what_is_not_done_here_is_unsupported() {
+    let reasons = [
+        Reason::UnknownOperation,
+        Reason::NotAgreed,
+        Reason::Empty,
+        Reason::TooManySegments,
+        Reason::BadSegment,
+        Reason::Unaligned,
+        Reason::PastTheEnd,
+        Reason::ReadOnly,
+    ];
+    let texts: std::collections::BTreeSet<_> =
+        reasons.iter().map(std::string::ToString::to_string).collect();
+    assert_eq!(texts.len(), Reason::COUNT);
+    assert!(texts.iter().all(|text| !text.is_empty()));
+    let unsupported = reasons.iter().filter(|reason| reason.status() == Status::Unsupported);
+    assert_eq!(unsupported.count(), 2);
+    assert_eq!(Reason::ReadOnly.status(), Status::Error);
+}

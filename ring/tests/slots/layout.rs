@@ -1,6 +1,6 @@
 //! Where slots lie in memory, for rings of 1 to 16 pages and both ABIs, byte by byte.
 
-use ring::{Back, Front, HEADER_WORDS, Index, Layout, PAGE_SIZE, Page, Reader};
+use ring::{Back, Front, HEADER_WORDS, Index, Layout, Memory, PAGE_SIZE, PAGE_WORDS, Page, Reader};
 
 /// The table that a C compiler made of the public headers.
 const TABLE: &str = include_str!("../../../xen/abi/layout.txt");
@@ -148,4 +148,21 @@ fn a_page_is_read_and_written_at_every_alignment() {
             assert_eq!(part, bytes);
         }
     }
+}
+
+#[test]
+fn a_page_is_zeros_when_it_is_new_and_when_it_is_cleared() {
+    let page = Page::default();
+    let mut bytes = [1; PAGE_SIZE];
+    page.read(0, &mut bytes);
+    assert_eq!(bytes, [0; PAGE_SIZE]);
+    page.write(0, &[0xff; PAGE_SIZE]);
+    page.clear();
+    page.read(0, &mut bytes);
+    assert_eq!(bytes, [0; PAGE_SIZE]);
+    // A reference is the same memory.
+    fn words(memory: impl Memory) -> usize {
+        memory.words()
+    }
+    assert_eq!((words(&page), words(&&page)), (PAGE_WORDS, PAGE_WORDS));
 }

@@ -1,8 +1,8 @@
 //! The decision to notify: the header's formula, for every event index that could matter.
 
-use ring::{Layout, Notify};
+use ring::{Index, Layout, Notify};
 
-use crate::{REQ_EVENT, RSP_EVENT, halves, memory, poke};
+use crate::{REQ_EVENT, RSP_EVENT, RSP_PROD, halves, memory, poke};
 
 /// `RING_PUSH_…_AND_CHECK_NOTIFY` of `xen/include/public/io/ring.h`.
 fn formula(old: u32, new: u32, event: u32) -> Notify {
@@ -52,5 +52,30 @@ fn a_new_ring_asks_for_the_first_message() {
         assert_eq!(back.take(|_| ()), Ok(Some(())));
         back.put(&[0]).unwrap();
         assert_eq!(back.publish(), Notify::Needed);
+    }
+}
+
+#[test]
+fn what_is_there_to_take_is_seen_without_taking_it() {
+    for start in [0, u32::MAX] {
+        let layout = Layout::of_slots(4, 2);
+        let words = memory(4, 2);
+        let (mut front, mut back) = halves(&words, layout, start);
+        let after = |steps| Index::new(start.wrapping_add(steps));
+        assert!(!front.unread());
+        front.put(&[1, 2]).unwrap();
+        let _ = front.publish();
+        assert_eq!(back.next(), after(0));
+        assert!(back.take(|_| ()).unwrap().is_some());
+        assert_eq!(back.next(), after(1));
+        back.put(&[3]).unwrap();
+        assert!(!front.unread(), "put, but not shown");
+        let _ = back.publish();
+        assert!(front.unread());
+        assert!(front.take(|_| ()).unwrap().is_some());
+        assert!(!front.unread());
+        // A claim is seen whether or not it makes sense.
+        poke(&words, RSP_PROD, start.wrapping_sub(7));
+        assert!(front.unread());
     }
 }
