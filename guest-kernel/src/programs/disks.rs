@@ -57,6 +57,8 @@ pub struct Disks<M: Machine> {
     wishes: Wishes,
     read_before: bool,
     observer: Observer,
+    /// Devices that did not answer what a program left behind.
+    silent: Vec<usize>,
     /// While something is half changed on a disk, Ctrl-C has to wait.
     pub(crate) steadfast: bool,
     /// What is mounted where.
@@ -76,6 +78,7 @@ impl<M: Machine> Disks<M> {
             wishes: connecting::SMALL,
             read_before: false,
             observer: Observer::new(),
+            silent: Vec::new(),
             steadfast: false,
             mounts: Mounts::new(),
         }

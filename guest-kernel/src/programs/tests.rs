@@ -11,7 +11,7 @@ use sha2::{Digest, Sha256};
 
 use super::play::{Mischief, Play};
 use super::stream::whole;
-use super::{Disks, bench, copy, digest, list, stamp, touch, watch};
+use super::{Disks, Machine, bench, copy, digest, list, stamp, touch, watch};
 use crate::pattern::Pattern;
 
 /// 1 MiB: more than a window of requests.
@@ -331,6 +331,24 @@ fn a_back_that_falls_silent_can_be_left_by_an_interrupt() {
     play.interrupt_after(100);
     let failure = play.run(&mut disks, digest::run, "xvda").unwrap_err();
     assert_eq!(failure.status, 130);
+}
+
+#[test]
+fn a_back_that_falls_silent_is_waited_for_once_and_told() {
+    let (play, mut disks) = scene(2);
+    play.back(0, |disk| disk.mischief.silent_from = Some(4));
+    play.interrupt_after(100);
+    assert_eq!(play.run(&mut disks, digest::run, "xvda").unwrap_err().status, 130);
+    disks.settle(&play);
+    let told = play.printed();
+    assert!(told.contains("xvda: ") && told.contains(" are not answered; going on"), "{told}");
+    // Whoever works on the other disk does not pay for it, however often.
+    let before = play.now();
+    for _ in 0..3 {
+        play.run(&mut disks, digest::run, "xvdb").unwrap();
+        disks.settle(&play);
+    }
+    assert!(play.now() < before.after(Duration::from_secs(10)));
 }
 
 #[test]

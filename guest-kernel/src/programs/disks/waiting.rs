@@ -72,14 +72,14 @@ impl<M: Machine> Disks<M> {
         Ok(())
     }
 
-    /// Ends what a program left behind: waits for its last requests and forgets them.
+    /// Ends what a program left behind: waits for its last requests and forgets them. A disk that
+    /// has let us wait in vain is not waited for again until it has answered all: it must not slow
+    /// down what works on others.
     pub fn settle(&mut self, machine: &M) {
         self.settle_locals(machine);
         let until = machine.now().after(DRAIN_PATIENCE);
         for at in 0..self.devices.len() {
-            while machine.now() < until
-                && let Some(disk) = self.devices[at].disk().filter(|disk| disk.in_flight() > 0)
-            {
+            while let Some(disk) = self.devices[at].disk().filter(|disk| disk.in_flight() > 0) {
                 disk.kick();
                 match disk.poll() {
                     Ok(Some(done)) if done.status != Status::Okay => {
@@ -87,10 +87,22 @@ impl<M: Machine> Disks<M> {
                         machine.print(format_args!("{trouble}"));
                     }
                     Ok(Some(_)) => {}
+                    Ok(None) if self.silent.contains(&at) => break,
+                    Ok(None) if machine.now() >= until => {
+                        let (waiting, name) = (disk.in_flight(), self.devices[at].name());
+                        machine.print(format_args!(
+                            "{name}: {waiting} requests are not answered; going on without"
+                        ));
+                        self.silent.push(at);
+                        break;
+                    }
                     // An interrupt ends programs, not this.
                     Ok(None) => drop(self.wait_until(machine, at, Some(until))),
                     Err(_) => break,
                 }
+            }
+            if self.devices[at].disk().is_none_or(|disk| disk.in_flight() == 0) {
+                self.silent.retain(|&silent| silent != at);
             }
         }
     }
