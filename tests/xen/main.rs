@@ -26,6 +26,7 @@ mod programs;
 mod reboot;
 mod scene;
 mod share;
+mod spite;
 mod tables;
 mod terminal;
 mod trace;
@@ -52,6 +53,7 @@ fn stories(counted: bool) -> Vec<(Story, bool)> {
         linux::STORIES,
         guests::STORIES,
         manners::STORIES,
+        spite::STORIES,
         elevators::STORIES,
         words::STORIES,
         files::STORIES,
@@ -113,12 +115,12 @@ fn run(stories: &[(Story, bool)], verbose: bool, counted: bool) -> Result<usize>
     let scene = Scene::set(verbose, counted)?;
     println!("lab ready after {:.1} s, logs: {}", seconds(start), scene.lab.logs().display());
     let mut failed = Vec::new();
+    let mut before = scene.inventory()?;
     for &((name, tell), with_daemon) in stories {
         let start = Instant::now();
         if with_daemon {
             scene.daemon()?;
         }
-        let before = scene.inventory()?;
         let told = tell(&scene).and_then(|()| scene.assert_same(&before));
         match told {
             Ok(()) => println!("{name} ... ok ({:.1} s)", seconds(start)),
@@ -127,6 +129,7 @@ fn run(stories: &[(Story, bool)], verbose: bool, counted: bool) -> Result<usize>
                 failed.push(name);
                 println!("{name} ... FAILED ({:.1} s)\n    {error}", seconds(start));
                 scene.clear()?;
+                before = scene.inventory()?;
             }
         }
     }

@@ -20,6 +20,9 @@ pub(crate) const GUEST_TIMEOUT: Duration = Duration::from_secs(240);
 /// Our backend in Dom0.
 pub(crate) const BLKBACK: &str = "/lab/blkback";
 
+/// A back without manners in Dom0.
+pub(crate) const SPITE: &str = "/lab/spite";
+
 /// Where the programs for inside the guest are in Dom0.
 pub(crate) const PROGRAMS: &str = "/lab/programs";
 
@@ -30,9 +33,9 @@ pub(crate) const BYSTANDER: &str = "bystander";
 pub(crate) const PROMPT: &str = "pvblk> ";
 
 /// Bytes of the disk for patterns.
-pub(crate) const PATTERN_BYTES: u64 = 8 << 20;
+pub(crate) const PATTERN_BYTES: u64 = 4 << 20;
 /// Bytes of each disk of the machine.
-const DISKS: [u64; 4] = [16 << 20, PATTERN_BYTES, 96 << 20, 32 << 20];
+const DISKS: [u64; 4] = [8 << 20, PATTERN_BYTES, 96 << 20, 32 << 20];
 
 /// A disk with an ext4 file system of a real tree.
 pub(crate) const TREE: &str = "/dev/vda";
@@ -81,6 +84,7 @@ impl Scene {
             (kernel, "/lab/pvblk".into()),
             (build::blktest(host)?, "/lab/blktest".into()),
             (blkback, BLKBACK.into()),
+            (build::spite(host)?, SPITE.into()),
         ];
         for name in build::GUEST_PROGRAMS {
             files.push((programs.join(name), format!("{PROGRAMS}/{name}")));

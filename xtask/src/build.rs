@@ -25,6 +25,11 @@ pub fn blkback(host: Host) -> Result<PathBuf> {
     dom0_program(host, &["-p", "blkback", "--bin", "blkback"]).map(|folder| folder.join("blkback"))
 }
 
+/// Builds the backend without manners; gives its path.
+pub fn spite(host: Host) -> Result<PathBuf> {
+    dom0_program(host, &["-p", "blkback", "--bin", "spite"]).map(|folder| folder.join("spite"))
+}
+
 /// Builds the tests of the backend's library as a program for Dom0; gives its path.
 pub fn blkback_tests(host: Host) -> Result<PathBuf> {
     test_program(host, dom0_cargo("test").args(["-p", "blkback", "--lib"]))

@@ -12,7 +12,9 @@ use crate::stage::{Result, Stage, Wire};
 /// The word of the ring's header that the back produces in (`xen/include/public/io/ring.h`).
 const RSP_PROD: usize = 2;
 /// Events without an answer.
-const STORM: u32 = 200_000;
+const STORM: u32 = 20_000;
+/// So far back that it is wrong even if the front has not taken the last answers yet.
+const BACK: u32 = 100;
 
 /// A trick.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -91,7 +93,7 @@ impl Trick {
                 Ok(())
             }
             Self::Overflow => jump(wire, 1000),
-            Self::Backwards => jump(wire, u32::MAX),
+            Self::Backwards => jump(wire, 0_u32.wrapping_sub(BACK)),
             Self::Silence => wire.next(stage).map(drop),
             Self::Storm => {
                 (0..STORM).for_each(|_| wire.notify());
