@@ -161,8 +161,31 @@ fn a_page_is_zeros_when_it_is_new_and_when_it_is_cleared() {
     page.read(0, &mut bytes);
     assert_eq!(bytes, [0; PAGE_SIZE]);
     // A reference is the same memory.
-    fn words(memory: impl Memory) -> usize {
-        memory.words()
+    assert_eq!((page.words(), <&Page as Memory>::words(&&page)), (PAGE_WORDS, PAGE_WORDS));
+}
+
+#[test]
+fn a_ring_has_as_many_slots_as_fit_behind_its_header_and_no_more() {
+    for order in 0..3 {
+        let words = PAGE_WORDS << order;
+        for slot_words in 1..=words - HEADER_WORDS {
+            let layout = Layout::of_pages(order, slot_words);
+            let taken = HEADER_WORDS + layout.slots() as usize * slot_words;
+            assert_eq!(layout.words(), taken);
+            assert!(layout.slots().is_power_of_two() && taken <= words, "{slot_words}");
+            assert!(taken + layout.slots() as usize * slot_words > words, "{slot_words}");
+        }
     }
-    assert_eq!((words(&page), words(&&page)), (PAGE_WORDS, PAGE_WORDS));
+}
+
+#[test]
+fn no_half_of_a_ring_is_made_on_memory_that_is_a_word_too_short() {
+    let layout = Layout::of_slots(4, 3);
+    let words = crate::memory(4, 3);
+    let (whole, short) = (&words[..], &words[1..]);
+    let _ = (Front::new(whole, layout), Back::attach(whole, layout));
+    let front = || Front::new(short, layout).free();
+    assert!(std::panic::catch_unwind(front).is_err());
+    let back = || Back::attach(short, layout).next();
+    assert!(std::panic::catch_unwind(back).is_err());
 }
