@@ -132,7 +132,7 @@ pub fn plan(
     let (front, back) = (id.front(), id.back(server));
     let fill = |path: &str, nodes: &[(&str, &str)]| -> Vec<Node> {
         let node = |&(key, value): &(&str, &str)| Node {
-            path: format!("{path}/{key}"),
+            path: [path, "/", key].concat(),
             value: value.into(),
         };
         nodes.iter().map(node).collect()

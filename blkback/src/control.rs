@@ -60,6 +60,8 @@ pub struct Control<S, C> {
     store: S,
     crew: C,
     server: DomainId,
+    /// Where the directories of all devices are.
+    base: String,
     devices: BTreeMap<DeviceId, Device>,
     /// Devices to be looked at.
     due: BTreeSet<DeviceId>,
@@ -81,13 +83,15 @@ impl<S: Store, C: Crew> Control<S, C> {
         server: DomainId,
         patience: Duration,
     ) -> Result<Self, StoreError> {
-        store.watch(&base(server), BACK_TOKEN)?;
+        let base = base(server);
+        store.watch(&base, BACK_TOKEN)?;
         store.watch("@releaseDomain", DOMAINS_TOKEN)?;
         store.watch("@introduceDomain", DOMAINS_TOKEN)?;
         Ok(Self {
             store,
             crew,
             server,
+            base,
             devices: BTreeMap::new(),
             due: BTreeSet::new(),
             stuck: BTreeMap::new(),
@@ -146,7 +150,7 @@ impl<S: Store, C: Crew> Control<S, C> {
     /// Notes which devices watches and reports are about.
     fn take_in(&mut self) -> Result<(), StoreError> {
         while let Some(event) = self.store.event()? {
-            let below = event.path.strip_prefix(&base(self.server));
+            let below = event.path.strip_prefix(&self.base);
             match event.token.as_str() {
                 BACK_TOKEN => match below.and_then(|path| DeviceId::parse(path.strip_prefix('/')?))
                 {
@@ -250,13 +254,13 @@ impl<S: Store, C: Crew> Control<S, C> {
     fn look(&mut self, id: DeviceId) -> Result<Option<View>, StoreError> {
         let back = id.back(self.server);
         let wish = Wish::read(&self.store, Transaction::NONE, &back)?;
-        let own = self.store.read(Transaction::NONE, &format!("{back}/state"))?;
+        let own = self.store.read(Transaction::NONE, &[&back, "/state"].concat())?;
         let (Some(wish), Some(own)) = (wish, own) else {
             self.forget(id);
             return Ok(None);
         };
-        let online = self.store.read(Transaction::NONE, &format!("{back}/online"))?;
-        let state = self.store.read(Transaction::NONE, &format!("{}/state", wish.front))?;
+        let online = self.store.read(Transaction::NONE, &[&back, "/online"].concat())?;
+        let state = self.store.read(Transaction::NONE, &[&wish.front, "/state"].concat())?;
         let own = XenbusState::parse(Some(&own));
         if self.devices.get(&id).is_some_and(|device| device.is_another(&wish, own)) {
             self.forget(id);

@@ -34,7 +34,7 @@ impl DeviceId {
 
     /// The back's directory, in a domain that serves.
     pub fn back(self, server: DomainId) -> String {
-        format!("{}/{self}", base(server))
+        format!("/local/domain/{server}/backend/{KIND}/{self}")
     }
 
     /// The front's directory.
@@ -98,7 +98,7 @@ impl Wish {
         within: Transaction,
         back: &str,
     ) -> Result<Option<Self>, StoreError> {
-        let node = |name: &str| store.read(within, &format!("{back}/{name}"));
+        let node = |name: &str| store.read(within, &[back, "/", name].concat());
         let (Some(front), Some(image)) = (node("frontend")?, node("params")?) else {
             return Ok(None);
         };

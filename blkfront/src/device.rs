@@ -143,7 +143,7 @@ impl<G: Grants, E: Events + Clone> Device<G, E> {
 
     /// The node to watch: whenever it fires, [`turn`](Self::turn) is due.
     pub fn watched(&self) -> String {
-        format!("{}/state", self.back_path)
+        [&self.back_path, "/state"].concat()
     }
 
     /// The disk, while there is one: in service, or drained before the close.
@@ -216,7 +216,7 @@ impl<G: Grants, E: Events + Clone> Device<G, E> {
             let phase = self.phase(store)?;
             let mut failed = None;
             let next = step(phase, back, |key| {
-                let path = format!("{}/{key}", self.back_path);
+                let path = [&self.back_path, "/", key].concat();
                 look(store, Transaction::NONE, &path).unwrap_or_else(|error| {
                     failed = Some(error);
                     None
@@ -275,7 +275,7 @@ impl<G: Grants, E: Events + Clone> Device<G, E> {
 
     /// What our directory says of us.
     fn own_state(&self, store: &impl Store) -> Result<XenbusState, StoreError> {
-        let own = look(store, Transaction::NONE, &format!("{}/state", self.path))?;
+        let own = look(store, Transaction::NONE, &[&self.path, "/state"].concat())?;
         Ok(XenbusState::parse(own.as_deref()))
     }
 
@@ -391,7 +391,7 @@ impl<G: Grants, E: Events + Clone> Device<G, E> {
         self.unsaid = Some(state);
         store.transact(|within| {
             if is_there(store, within, &self.path)? {
-                store.write(within, &format!("{}/state", self.path), &state.to_string())?;
+                store.write(within, &[&self.path, "/state"].concat(), &state.to_string())?;
             }
             Ok(())
         })?;
@@ -411,7 +411,7 @@ fn look(store: &impl Store, within: Transaction, path: &str) -> Result<Option<St
 }
 
 fn is_there(store: &impl Store, within: Transaction, path: &str) -> Result<bool, StoreError> {
-    Ok(look(store, within, &format!("{path}/backend"))?.is_some())
+    Ok(look(store, within, &[path, "/backend"].concat())?.is_some())
 }
 
 /// Writes an offer and state 3 into the device's directory; tells whether the directory is there.
@@ -426,7 +426,7 @@ fn publish(store: &impl Store, path: &str, offer: &FrontOffer) -> Result<bool, S
             store.remove(within, &format!("{path}/{key}"))?;
         }
         offer.write(|key, value| {
-            store.write(within, &format!("{path}/{key}"), &value.to_string())
+            store.write(within, &[path, "/", key].concat(), &value.to_string())
         })?;
         let state = XenbusState::Initialised;
         store.write(within, &format!("{path}/state"), &state.to_string())?;

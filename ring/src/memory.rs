@@ -126,7 +126,7 @@ impl Page {
         let (whole, tail) = rest.as_chunks_mut();
         self.read_part(offset_bytes, head);
         let first = offset_bytes.div_ceil(4);
-        for (word, bytes) in self.words.iter().skip(first).zip(&mut *whole) {
+        for (word, bytes) in self.words[first..][..whole.len()].iter().zip(&mut *whole) {
             *bytes = word.load(Ordering::Relaxed).to_le_bytes();
         }
         self.read_part((first + whole.len()) * 4, tail);
@@ -143,7 +143,7 @@ impl Page {
         let (whole, tail) = rest.as_chunks();
         self.write_part(offset_bytes, head);
         let first = offset_bytes.div_ceil(4);
-        for (word, &bytes) in self.words.iter().skip(first).zip(whole) {
+        for (word, &bytes) in self.words[first..][..whole.len()].iter().zip(whole) {
             word.store(u32::from_le_bytes(bytes), Ordering::Relaxed);
         }
         self.write_part((first + whole.len()) * 4, tail);

@@ -10,10 +10,15 @@
 //!   on ([`Strike`]). What fails has done nothing;
 //! * a **transaction** conflicts with nothing;
 //! * a **program or a domain dies** at any of its calls ([`Sim::doom`](crate::Sim::doom)): the call
-//!   is not done, and what it would have done after it neither.
+//!   is not done, and what it would have done after it neither;
+//! * **power** is cut ([`Sim::restart`](crate::Sim::restart)): domains, their memory and all that
+//!   xenstore holds are gone at once.
 //!
 //! What it does not do: it never loses an event or a watch (neither does Xen), never damages memory
-//! or a value, never breaks xenstored or its connections, and never lets time go back. Everybody
+//! or a value, never breaks xenstored or its connections, and never lets time go back. What gives
+//! something back (a grant, a port, a watch) never fails for nothing, and no death is half a death:
+//! whatever a program held is taken back before anybody else has a turn. No domain is saved, moved or
+//! paused, and none changes its size. Everybody
 //! runs on one thread, so that what one domain writes to a shared page the other sees at once:
 //! orderings of memory are the business of loom and Miri (`ring/tests`), not of this.
 

@@ -24,6 +24,7 @@ mod events;
 mod faults;
 mod grants;
 mod maps;
+mod paths;
 mod random;
 mod state;
 mod store;

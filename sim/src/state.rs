@@ -246,7 +246,12 @@ impl Sim {
 
     /// The value of a node, for the tester: no call of anybody, and no time passes.
     pub fn peek(&self, path: &str) -> Option<String> {
-        self.shared.lock().store.peek(path)
+        self.look(path, |value| value.map(str::to_owned))
+    }
+
+    /// The same, where it is: `at` must not ask the machine for anything.
+    pub fn look<T>(&self, path: &str, at: impl FnOnce(Option<&str>) -> T) -> T {
+        at(self.shared.lock().store.peek(path))
     }
 
     /// How often programs in `id` have asked Xen or xenstore for something, each copy by itself: the

@@ -4,8 +4,8 @@ use xen::{DomainId, Store, StoreError, Transaction, WatchEvent};
 
 use crate::calls::Call;
 use crate::domain::Domain;
+use crate::paths::PathId;
 use crate::state::State;
-use crate::tree::absolute;
 use crate::xenstore::{Change, INTRODUCE, RELEASE};
 
 fn gone() -> StoreError {
@@ -25,32 +25,43 @@ impl Domain {
         act(&mut state)
     }
 
-    fn change(&self, call: Call, within: Transaction, change: Change) -> Result<(), StoreError> {
-        self.connected(call, |state| state.store.changing(self.id, within, change, &state.limits))
+    fn change<'a>(
+        &self,
+        call: Call,
+        within: Transaction,
+        path: &str,
+        change: impl FnOnce(PathId) -> Change<'a>,
+    ) -> Result<(), StoreError> {
+        self.connected(call, |state| {
+            let change = change(state.store.path(self.id, path)?);
+            state.store.changing(self.id, within, change, &state.limits)
+        })
     }
 }
 
 impl Store for Domain {
     fn read(&self, within: Transaction, path: &str) -> Result<Option<String>, StoreError> {
-        let path = absolute(self.id, path)?;
         self.connected(Call::Read, |state| {
-            state.store.looking(self.id, within, &path, |tree| tree.read(self.id, &path))
+            let path = state.store.path(self.id, path)?;
+            state.store.looking(self.id, within, path, |tree| {
+                Ok(tree.read(self.id, path)?.map(ToOwned::to_owned))
+            })
         })
     }
 
     fn list(&self, within: Transaction, path: &str) -> Result<Vec<String>, StoreError> {
-        let path = absolute(self.id, path)?;
         self.connected(Call::List, |state| {
-            state.store.looking(self.id, within, &path, |tree| tree.list(self.id, &path))
+            let path = state.store.path(self.id, path)?;
+            state.store.looking(self.id, within, path, |tree| tree.list(self.id, path))
         })
     }
 
     fn write(&self, within: Transaction, path: &str, value: &str) -> Result<(), StoreError> {
-        self.change(Call::Write, within, Change::Write(absolute(self.id, path)?, value.to_owned()))
+        self.change(Call::Write, within, path, |path| Change::Write(path, value))
     }
 
     fn remove(&self, within: Transaction, path: &str) -> Result<(), StoreError> {
-        self.change(Call::Remove, within, Change::Remove(absolute(self.id, path)?))
+        self.change(Call::Remove, within, path, Change::Remove)
     }
 
     fn permit(
@@ -60,8 +71,7 @@ impl Store for Domain {
         owner: DomainId,
         reader: DomainId,
     ) -> Result<(), StoreError> {
-        let change = Change::Permit(absolute(self.id, path)?, owner, reader);
-        self.change(Call::Permit, within, change)
+        self.change(Call::Permit, within, path, |path| Change::Permit(path, owner, reader))
     }
 
     fn watch(&self, path: &str, token: &str) -> Result<(), StoreError> {
@@ -69,10 +79,7 @@ impl Store for Domain {
         if special && self.id != DomainId::ZERO {
             return Err(StoreError::Denied);
         }
-        let whole = if special { path.to_owned() } else { absolute(self.id, path)? };
-        self.connected(Call::Watch, |state| {
-            state.store.watch(self.id, (path, whole), token, &state.limits)
-        })
+        self.connected(Call::Watch, |state| state.store.watch(self.id, path, token, &state.limits))
     }
 
     fn unwatch(&self, path: &str, token: &str) -> Result<(), StoreError> {

@@ -6,142 +6,187 @@
 //! knows of watches. A [`View`] is the tree, or the tree as a transaction sees it, whose changes lie
 //! over it.
 
-use std::collections::HashMap;
-use std::sync::Arc;
-
 use xen::{DomainId, StoreError};
+
+use crate::paths::{PathId, Paths};
 
 /// Longest value: the default of xenstored's limit on a node's size (`--entry-size`).
 pub(crate) const VALUE_MAX: usize = 2048;
-/// Longest path from the root.
-const ABSOLUTE_MAX: usize = 3072;
-/// Longest path from a domain's own directory.
-const RELATIVE_MAX: usize = 2048;
 
-/// One node.
-#[derive(Clone, Debug)]
-pub(crate) struct Node {
-    value: Arc<str>,
-    owner: DomainId,
-    reader: Option<DomainId>,
-    /// When value, permissions, or which children there are last changed.
-    pub(crate) changed: u64,
-    /// Names, in order.
-    children: Vec<Arc<str>>,
+/// Who may do what with a node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Rights {
+    pub(crate) owner: DomainId,
+    pub(crate) reader: Option<DomainId>,
 }
 
-impl Node {
-    /// What xenstore begins with.
-    pub(crate) fn root() -> Self {
-        let (value, owner, reader) = ("".into(), DomainId::ZERO, None);
-        Self { value, owner, reader, changed: 0, children: Vec::new() }
-    }
-
-    pub(crate) fn readable(&self, who: DomainId) -> bool {
+impl Rights {
+    pub(crate) fn readable(self, who: DomainId) -> bool {
         self.writable(who) || self.reader == Some(who)
     }
 
-    pub(crate) const fn owner(&self) -> DomainId {
-        self.owner
-    }
-
-    fn writable(&self, who: DomainId) -> bool {
+    fn writable(self, who: DomainId) -> bool {
         who == DomainId::ZERO || self.owner == who
     }
 }
 
-/// Nodes by absolute path; never iterated over, as that order is not the seed's. In what lies over
-/// a tree, a node that is gone is there as `None`.
-pub(crate) type Nodes = HashMap<Arc<str>, Option<Node>>;
-
-/// The directory of a domain.
-pub(crate) fn home(id: DomainId) -> String {
-    format!("/local/domain/{id}")
+/// One node.
+#[derive(Clone, Debug)]
+pub(crate) struct Node {
+    value: String,
+    pub(crate) rights: Rights,
+    /// When value, permissions, or which children there are last changed.
+    pub(crate) changed: u64,
+    /// In the order of their names.
+    children: Vec<PathId>,
 }
 
-/// The absolute form of `path` as `who` means it.
-pub(crate) fn absolute(who: DomainId, path: &str) -> Result<String, StoreError> {
-    let relative = !path.starts_with('/');
-    let longest = if relative { RELATIVE_MAX } else { ABSOLUTE_MAX };
-    let whole = if relative { format!("{}/{path}", home(who)) } else { path.to_owned() };
-    let legal = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'@');
-    let mut before = b'a';
-    let fine = whole.bytes().all(|byte| {
-        let doubled = byte == b'/' && before == b'/';
-        before = byte;
-        !doubled && (byte == b'/' || legal(byte))
-    });
-    let ends = whole == "/" || before != b'/';
-    if fine && ends && path.len() <= longest { Ok(whole) } else { Err(StoreError::Invalid) }
-}
+impl Node {
+    const fn new(rights: Rights, changed: u64) -> Self {
+        Self { value: String::new(), rights, changed, children: Vec::new() }
+    }
 
-/// The path one level up; `None` for the root.
-fn parent(path: &str) -> Option<&str> {
-    match path.rsplit_once('/')? {
-        ("", "") => None,
-        ("", _) => Some("/"),
-        (above, _) => Some(above),
+    pub(crate) fn value(&self) -> &str {
+        &self.value
     }
 }
 
-/// Whether `path` is `top` or lies under it.
-pub(crate) fn within(path: &str, top: &str) -> bool {
-    top == "/"
-        || path.strip_prefix(top).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+/// All nodes, by the number of their path.
+pub(crate) struct Tree {
+    pub(crate) paths: Paths,
+    nodes: Vec<Option<Node>>,
+}
+
+impl Tree {
+    /// What xenstore begins with.
+    pub(crate) fn new() -> Self {
+        let root = Node::new(Rights { owner: DomainId::ZERO, reader: None }, 0);
+        Self { paths: Paths::new(), nodes: vec![Some(root)] }
+    }
+
+    pub(crate) fn node(&self, path: PathId) -> Option<&Node> {
+        self.nodes.get(path.index())?.as_ref()
+    }
+
+    fn place(&mut self, path: PathId) -> &mut Option<Node> {
+        if path.index() >= self.nodes.len() {
+            self.nodes.resize(self.paths.count(), None);
+        }
+        &mut self.nodes[path.index()]
+    }
+
+    /// Takes in what a transaction has changed, all of it `now`.
+    pub(crate) fn adopt(&mut self, over: &mut Over, now: u64) {
+        for (path, node) in over.paths.drain(..).zip(over.nodes.drain(..)) {
+            *self.place(path) = node.map(|node| Node { changed: now, ..node });
+        }
+    }
+}
+
+/// What a transaction has changed. A node that is gone is there as `None`.
+#[derive(Default)]
+pub(crate) struct Over {
+    paths: Vec<PathId>,
+    nodes: Vec<Option<Node>>,
+}
+
+impl Over {
+    fn position(&self, path: PathId) -> Option<usize> {
+        self.paths.iter().rposition(|&it| it == path)
+    }
+
+    /// Forgets everything, and keeps its memory.
+    pub(crate) fn clear(&mut self) {
+        self.paths.clear();
+        self.nodes.clear();
+    }
+
+    fn put(&mut self, path: PathId, node: Option<Node>) -> usize {
+        let at = self.position(path).unwrap_or(self.paths.len());
+        if at == self.paths.len() {
+            self.paths.push(path);
+            self.nodes.push(node);
+        } else {
+            self.nodes[at] = node;
+        }
+        at
+    }
 }
 
 /// The tree, as somebody sees it.
 pub(crate) struct View<'a> {
     /// All nodes.
-    pub(crate) base: &'a mut Nodes,
+    pub(crate) tree: &'a mut Tree,
     /// What a transaction has changed.
-    pub(crate) over: Option<&'a mut Nodes>,
+    pub(crate) over: Option<&'a mut Over>,
     /// The time of the next change.
     pub(crate) now: u64,
 }
 
 impl View<'_> {
-    pub(crate) fn node(&self, path: &str) -> Option<&Node> {
-        let over = self.over.as_ref().and_then(|over| over.get(path));
-        over.or_else(|| self.base.get(path))?.as_ref()
+    pub(crate) fn node(&self, path: PathId) -> Option<&Node> {
+        if let Some(over) = &self.over
+            && let Some(at) = over.position(path)
+        {
+            return over.nodes[at].as_ref();
+        }
+        self.tree.node(path)
     }
 
-    fn put(&mut self, path: &str, node: Option<Node>) {
+    /// A node that is there, to be changed.
+    fn edit(&mut self, path: PathId) -> &mut Node {
+        let Self { tree, over, now } = self;
+        let node = match over {
+            None => tree.place(path).as_mut(),
+            Some(over) => {
+                let at =
+                    over.position(path).unwrap_or_else(|| over.put(path, tree.node(path).cloned()));
+                over.nodes[at].as_mut()
+            }
+        };
+        let node = node.expect("a node that was found");
+        node.changed = *now;
+        node
+    }
+
+    fn put(&mut self, path: PathId, node: Option<Node>) {
         match &mut self.over {
-            Some(over) => drop(over.insert(path.into(), node)),
-            None => match (self.base.get_mut(path), node) {
-                (Some(place), Some(node)) => *place = Some(node),
-                (Some(_), None) => drop(self.base.remove(path)),
-                (None, node) => drop(self.base.insert(path.into(), node)),
-            },
+            None => *self.tree.place(path) = node,
+            Some(over) => drop(over.put(path, node)),
         }
     }
 
     /// The node at `path` or the nearest above it.
-    pub(crate) fn nearest<'p>(&self, mut path: &'p str) -> (&'p str, &Node) {
+    pub(crate) fn nearest(&self, mut path: PathId) -> (PathId, &Node) {
         loop {
             if let Some(node) = self.node(path) {
                 return (path, node);
             }
-            path = parent(path).expect("the root is never removed");
+            assert_ne!(path, PathId::ROOT, "the root is never removed");
+            path = self.tree.paths.above(path);
         }
     }
 
-    pub(crate) fn read(&self, who: DomainId, path: &str) -> Result<Option<String>, StoreError> {
+    /// The node at `path`; `None` if `who` may know that there is none.
+    fn visible(&self, who: DomainId, path: PathId) -> Result<Option<&Node>, StoreError> {
         let (found, node) = self.nearest(path);
-        if !node.readable(who) {
+        if !node.rights.readable(who) {
             return Err(StoreError::Denied);
         }
-        Ok((found.len() == path.len()).then(|| node.value.to_string()))
+        Ok((found == path).then_some(node))
     }
 
-    pub(crate) fn list(&self, who: DomainId, path: &str) -> Result<Vec<String>, StoreError> {
-        let (found, node) = self.nearest(path);
-        if !node.readable(who) {
-            return Err(StoreError::Denied);
-        }
-        let children = node.children.iter().filter(|_| found.len() == path.len());
-        Ok(children.map(|name| name.to_string()).collect())
+    pub(crate) fn read(&self, who: DomainId, path: PathId) -> Result<Option<&str>, StoreError> {
+        Ok(self.visible(who, path)?.map(|node| node.value.as_str()))
+    }
+
+    pub(crate) fn list(&self, who: DomainId, path: PathId) -> Result<Vec<String>, StoreError> {
+        let children = self.visible(who, path)?.map_or(&[][..], |node| &node.children);
+        let name = |child: &PathId| {
+            let text = self.tree.paths.text(*child);
+            text.rsplit('/').next().unwrap_or_default().to_owned()
+        };
+        Ok(children.iter().map(name).collect())
     }
 
     /// Writes a node, and makes it and those above it that are missing; tells which domain owns
@@ -149,7 +194,7 @@ impl View<'_> {
     pub(crate) fn write(
         &mut self,
         who: DomainId,
-        path: &str,
+        path: PathId,
         value: &str,
         room: usize,
     ) -> Result<(DomainId, usize), StoreError> {
@@ -157,96 +202,91 @@ impl View<'_> {
             return Err(StoreError::Quota);
         }
         let (found, node) = self.nearest(path);
-        if !node.writable(who) {
+        let rights = node.rights;
+        if !rights.writable(who) {
             return Err(StoreError::Denied);
         }
-        let missing = path[found.len()..].trim_start_matches('/');
-        let made = missing.split('/').filter(|name| !name.is_empty()).count();
+        let (mut made, mut at) = (0, path);
+        while at != found {
+            (made, at) = (made + 1, self.tree.paths.above(at));
+        }
         if made > room {
             return Err(StoreError::Quota);
         }
-        let mut node = node.clone();
-        let now = self.now;
-        node.changed = now;
-        if made == 0 {
-            node.value = value.into();
-            self.put(path, Some(node));
-            return Ok((who, 0));
-        }
-        let owner = if who == DomainId::ZERO { node.owner } else { who };
-        let heir = Node { owner, reader: node.reader, changed: now, ..Node::root() };
-        let mut at = found;
-        while at.len() < path.len() {
-            let rest = path[at.len()..].trim_start_matches('/');
-            let name = &rest[..rest.find('/').unwrap_or(rest.len())];
-            let place = node.children.binary_search_by(|child| (**child).cmp(name));
-            node.children.insert(place.unwrap_or_else(|at| at), name.into());
-            self.put(at, Some(node));
-            at = &path[..path.len() - rest.len() + name.len()];
-            node = heir.clone();
-        }
-        node.value = value.into();
-        self.put(path, Some(node));
+        let owner = if who == DomainId::ZERO { rights.owner } else { who };
+        self.make(path, found, Rights { owner, ..rights });
+        let node = self.edit(path);
+        node.value.clear();
+        node.value.push_str(value);
         Ok((owner, made))
     }
 
-    /// Removes a node and all below it, and gives them, the topmost first.
+    /// Makes what is missing below `found`, down to `path`.
+    fn make(&mut self, path: PathId, found: PathId, rights: Rights) {
+        if path == found {
+            return;
+        }
+        let above = self.tree.paths.above(path);
+        self.make(above, found, rights);
+        let text = |path: PathId| self.tree.paths.text(path);
+        let siblings = &self.node(above).expect("it was found or made").children;
+        // All begin with the same path: the order is that of the names.
+        let place = siblings.binary_search_by(|&sibling| text(sibling).cmp(text(path)));
+        let place = place.unwrap_or_else(|place| place);
+        self.edit(above).children.insert(place, path);
+        self.put(path, Some(Node::new(rights, self.now)));
+    }
+
+    /// Removes a node and all below it, and shows them to `gone`, the topmost first.
     pub(crate) fn remove(
         &mut self,
         who: DomainId,
-        path: &str,
-    ) -> Result<Vec<(String, Node)>, StoreError> {
+        path: PathId,
+        mut gone: impl FnMut(PathId, Rights),
+    ) -> Result<(), StoreError> {
         let (found, node) = self.nearest(path);
-        if !node.writable(who) {
+        if !node.rights.writable(who) {
             return Err(StoreError::Denied);
         }
-        if path == "/" {
+        if path == PathId::ROOT {
             return Err(StoreError::Invalid);
         }
-        let mut gone = Vec::new();
-        if found.len() < path.len() {
-            return Ok(gone);
+        if found == path {
+            self.uproot(path, &mut gone);
+            let above = self.tree.paths.above(path);
+            self.edit(above).children.retain(|&child| child != path);
         }
-        self.collect(path.to_owned(), &mut gone);
-        gone.iter().for_each(|(path, _)| self.put(path, None));
-        let mut above = self.node(holder(path)).expect("it had a node below it").clone();
-        let name = path.rsplit('/').next().unwrap_or_default();
-        above.children.retain(|child| **child != *name);
-        above.changed = self.now;
-        self.put(holder(path), Some(above));
-        Ok(gone)
+        Ok(())
     }
 
-    /// A node and all below it, topmost first.
-    fn collect(&self, path: String, into: &mut Vec<(String, Node)>) {
-        let Some(node) = self.node(&path).cloned() else { return };
-        let below: Vec<String> =
-            node.children.iter().map(|name| format!("{path}/{name}")).collect();
-        into.push((path, node));
-        below.into_iter().for_each(|path| self.collect(path, into));
+    fn uproot(&mut self, path: PathId, gone: &mut impl FnMut(PathId, Rights)) {
+        let Some(node) = self.take(path) else { return };
+        gone(path, node.rights);
+        node.children.into_iter().for_each(|child| self.uproot(child, gone));
+    }
+
+    fn take(&mut self, path: PathId) -> Option<Node> {
+        if self.over.is_none() {
+            return self.tree.place(path).take();
+        }
+        let node = self.node(path).cloned();
+        self.put(path, None);
+        node
     }
 
     /// Sets permissions; gives the owner before.
     pub(crate) fn permit(
         &mut self,
         who: DomainId,
-        path: &str,
+        path: PathId,
         owner: DomainId,
         reader: DomainId,
     ) -> Result<DomainId, StoreError> {
-        self.read(who, path)?;
-        let mut node = self.node(path).ok_or(StoreError::NotFound)?.clone();
-        if !node.writable(who) || (who != DomainId::ZERO && owner != who) {
+        let before = self.visible(who, path)?.ok_or(StoreError::NotFound)?.rights;
+        if !before.writable(who) || (who != DomainId::ZERO && owner != who) {
             return Err(StoreError::Denied);
         }
-        let before = node.owner;
-        (node.owner, node.reader, node.changed) = (owner, Some(reader), self.now);
-        self.put(path, Some(node));
-        Ok(before)
+        self.edit(path).rights = Rights { owner, reader: Some(reader) };
+        Ok(before.owner)
     }
-}
-
-/// The node whose list of children changes when `path` goes.
-pub(crate) fn holder(path: &str) -> &str {
-    parent(path).unwrap_or("/")
 }

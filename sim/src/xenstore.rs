@@ -1,18 +1,20 @@
 //! The xenstore daemon: watches and transactions over the tree.
 //!
-//! What a transaction changes lies over the tree, and is listed. It commits by doing the list again
-//! on the tree, unless a node that it read or wrote, or whose children it listed, changed since it
-//! began: then it conflicts. Until it learns of that it may see such a change, as with the C
-//! xenstored. Fired watches wait, the same path and token
-//! once, and are delivered in an order drawn from the seed.
+//! What a transaction changes lies over the tree, with what it is to set off. It commits by becoming
+//! part of the tree, unless a node that it read or wrote, or whose children it listed, changed since
+//! it began: then it conflicts. Until it learns of that it may see such a change, as with the C
+//! xenstored. Fired watches wait, the same path and token once, and are delivered in an order drawn
+//! from the seed.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use xen::{DomainId, StoreError, Transaction, WatchEvent};
 
 use crate::faults::Limits;
+use crate::paths::{PathId, home};
 use crate::state::State;
-use crate::tree::{Node, Nodes, View, holder, home, within};
+use crate::tree::{Over, Rights, Tree, View};
 
 /// Fires when a domain dies. Only domain 0 may watch it.
 pub(crate) const RELEASE: &str = "@releaseDomain";
@@ -24,58 +26,85 @@ struct Watch {
     owner: DomainId,
     /// As it was asked for; events speak in the same terms.
     asked: String,
-    path: String,
-    token: String,
+    path: Arc<str>,
+    /// So many bytes of a path are the owner's directory, which it has not said.
+    unsaid: usize,
+    token: Arc<str>,
 }
 
 /// A watch that fired and was not taken.
 struct Fired {
     owner: DomainId,
-    event: WatchEvent,
+    path: Arc<str>,
+    unsaid: usize,
+    token: Arc<str>,
     /// When it arrives; drawn when it is first asked for.
     due: Option<u64>,
 }
 
-pub(crate) enum Change {
-    Write(String, String),
-    Remove(String),
-    Permit(String, DomainId, DomainId),
+/// What is to be changed.
+#[derive(Clone, Copy)]
+pub(crate) enum Change<'a> {
+    Write(PathId, &'a str),
+    Remove(PathId),
+    Permit(PathId, DomainId, DomainId),
+}
+
+/// What changes set off.
+#[derive(Default)]
+struct Effects {
+    /// Nodes to fire watches for. With the first of a change also what is above it.
+    fired: Vec<Spot>,
+    /// By how much the number of nodes has changed that a domain owns.
+    owned: Vec<(DomainId, isize)>,
+}
+
+#[derive(Clone, Copy)]
+struct Spot {
+    path: PathId,
+    rights: Rights,
+    /// Only watches at the node itself hear of it.
+    exact: bool,
 }
 
 struct Open {
+    number: u32,
     owner: DomainId,
     /// The time at which it began.
     begun: u64,
-    over: Nodes,
-    /// How many more nodes its domain owns by it.
-    owned: isize,
+    over: Over,
     /// What it read or wrote, or listed the children of, and when that had changed last.
-    touched: Vec<(String, Option<u64>)>,
-    changes: Vec<Change>,
+    touched: Vec<(PathId, Option<u64>)>,
+    effects: Effects,
 }
 
 pub(crate) struct Xenstore {
-    nodes: Nodes,
+    tree: Tree,
     /// Counts changes.
     now: u64,
     /// How many nodes each domain owns.
     owned: BTreeMap<DomainId, usize>,
     watches: Vec<Watch>,
     waiting: Vec<Fired>,
-    open: BTreeMap<u32, Open>,
+    open: Vec<Open>,
     transactions_begun: u32,
+    /// Memory for what a change sets off, and for transactions to come.
+    effects: Effects,
+    spare: Vec<Open>,
 }
 
 impl Xenstore {
     pub(crate) fn new() -> Self {
         Self {
-            nodes: Nodes::from([("/".into(), Some(Node::root()))]),
+            tree: Tree::new(),
             now: 0,
             owned: BTreeMap::new(),
             watches: Vec::new(),
             waiting: Vec::new(),
-            open: BTreeMap::new(),
+            open: Vec::new(),
             transactions_begun: 0,
+            effects: Effects::default(),
+            spare: Vec::new(),
         }
     }
 
@@ -83,16 +112,15 @@ impl Xenstore {
     /// `data` and `error`, which are its own; and then it tells of the domain.
     pub(crate) fn introduce(&mut self, id: DomainId, nodes: &[(&str, &str)]) {
         let home = home(id);
-        let node = |key: &str| format!("{home}/{key}");
-        let mut changes = vec![(home.clone(), String::new(), DomainId::ZERO)];
-        changes.extend(nodes.iter().map(|&(key, value)| (node(key), value.into(), DomainId::ZERO)));
-        changes.extend(["data", "error"].map(|key| (node(key), String::new(), id)));
-        for (path, value, owner) in changes {
-            for change in [Change::Write(path.clone(), value), Change::Permit(path, owner, id)] {
-                let done = self.apply(DomainId::ZERO, &change, usize::MAX);
-                done.expect("domain 0 may do anything");
+        let mut make = |path: &str, value: &str, owner| {
+            let path = self.tree.paths.find(id, path).expect("a path");
+            for change in [Change::Write(path, value), Change::Permit(path, owner, id)] {
+                self.apply(DomainId::ZERO, change, usize::MAX).expect("domain 0 may do anything");
             }
-        }
+        };
+        make(&home, "", DomainId::ZERO);
+        nodes.iter().for_each(|(key, value)| make(key, value, DomainId::ZERO));
+        ["data", "error"].into_iter().for_each(|key| make(key, "", id));
         self.announce(INTRODUCE);
     }
 
@@ -104,17 +132,17 @@ impl Xenstore {
     pub(crate) fn disconnect(&mut self, id: DomainId) {
         self.watches.retain(|watch| watch.owner != id);
         self.waiting.retain(|fired| fired.owner != id);
-        self.open.retain(|_, open| open.owner != id);
+        self.open.retain(|open| open.owner != id);
     }
 
-    pub(crate) fn peek(&mut self, path: &str) -> Option<String> {
-        self.view(None).read(DomainId::ZERO, path).ok().flatten()
+    /// `path` as `who` means it.
+    pub(crate) fn path(&mut self, who: DomainId, path: &str) -> Result<PathId, StoreError> {
+        self.tree.paths.find(who, path)
     }
 
-    /// The tree, or as the transaction of this number sees it.
-    fn view(&mut self, transaction: Option<u32>) -> View<'_> {
-        let open = transaction.and_then(|number| self.open.get_mut(&number));
-        View { base: &mut self.nodes, over: open.map(|open| &mut open.over), now: self.now }
+    /// The value of a node, for somebody who asks nobody.
+    pub(crate) fn peek(&self, path: &str) -> Option<&str> {
+        Some(self.tree.node(self.tree.paths.known(path)?)?.value())
     }
 
     /// How many more nodes a domain may own.
@@ -136,30 +164,38 @@ impl Xenstore {
     }
 
     pub(crate) fn watches(&self) -> impl Iterator<Item = (DomainId, String, String)> + '_ {
-        self.watches.iter().map(|w| (w.owner, w.asked.clone(), w.token.clone()))
+        self.watches.iter().map(|w| (w.owner, w.asked.clone(), w.token.to_string()))
     }
 
     pub(crate) fn transactions(&self) -> impl Iterator<Item = (DomainId, u32)> + '_ {
-        self.open.iter().map(|(&number, open)| (open.owner, number))
+        self.open.iter().map(|open| (open.owner, open.number))
     }
 
     pub(crate) fn watch(
         &mut self,
         owner: DomainId,
-        (asked, path): (&str, String),
+        asked: &str,
         token: &str,
         limits: &Limits,
     ) -> Result<(), StoreError> {
+        let special = [RELEASE, INTRODUCE].contains(&asked);
+        let (path, unsaid) = if special {
+            (asked.into(), 0)
+        } else {
+            let path = self.path(owner, asked)?;
+            let path = self.tree.paths.text(path).clone();
+            let unsaid = path.len() - asked.len();
+            (path, unsaid)
+        };
         let mut own = self.watches.iter().filter(|watch| watch.owner == owner);
-        if own.clone().any(|watch| watch.path == path && watch.token == token) {
+        if own.clone().any(|watch| watch.path == path && *watch.token == *token) {
             return Err(StoreError::Exists);
         }
         if owner != DomainId::ZERO && own.by_ref().count() >= limits.watches {
             return Err(StoreError::Quota);
         }
-        let watch = Watch { owner, asked: asked.to_owned(), path, token: token.to_owned() };
-        let first = event(&watch, &watch.path);
-        self.enqueue(vec![first]);
+        let watch = Watch { owner, asked: asked.to_owned(), path, unsaid, token: token.into() };
+        enqueue(&mut self.waiting, &watch, &watch.path);
         self.watches.push(watch);
         Ok(())
     }
@@ -170,51 +206,48 @@ impl Xenstore {
         asked: &str,
         token: &str,
     ) -> Result<(), StoreError> {
-        let wanted = |w: &Watch| w.owner == owner && w.asked == asked && w.token == token;
+        let wanted = |w: &Watch| w.owner == owner && w.asked == asked && *w.token == *token;
         let at = self.watches.iter().position(wanted).ok_or(StoreError::NotFound)?;
         self.watches.remove(at);
         Ok(())
     }
 
     fn announce(&mut self, special: &str) {
-        let hit = self.watches.iter().filter(|watch| watch.path == special);
-        let fired: Vec<_> = hit.map(|watch| event(watch, special)).collect();
-        self.enqueue(fired);
+        for watch in self.watches.iter().filter(|watch| *watch.path == *special) {
+            enqueue(&mut self.waiting, watch, &watch.path);
+        }
     }
 
-    fn enqueue(&mut self, fired: Vec<(DomainId, WatchEvent)>) {
-        for (owner, event) in fired {
-            let waits = |other: &Fired| other.owner == owner && other.event == event;
-            if !self.waiting.iter().any(waits) {
-                self.waiting.push(Fired { owner, event, due: None });
+    /// Fires watches for a node that has changed: those at or above it, or only those at it.
+    fn fire(&mut self, Spot { path, rights, exact }: Spot) {
+        let path = self.tree.paths.text(path);
+        for watch in &self.watches {
+            let about = if exact { watch.path == *path } else { within(path, &watch.path) };
+            if about && rights.readable(watch.owner) {
+                enqueue(&mut self.waiting, watch, path);
             }
         }
     }
 
-    /// Fires watches for a change of the node at `path` with the permissions of `node`: those at
-    /// or above it, or if `exact` only those at it.
-    fn fire(&mut self, path: &str, node: &Node, exact: bool) {
-        let hit = self.watches.iter().filter(|watch| {
-            let about = if exact { watch.path == path } else { within(path, &watch.path) };
-            about && node.readable(watch.owner)
-        });
-        let fired: Vec<_> = hit.map(|watch| event(watch, path)).collect();
-        self.enqueue(fired);
-    }
-
     /// Changes the tree itself.
-    fn apply(&mut self, who: DomainId, change: &Change, limit: usize) -> Result<(), StoreError> {
+    fn apply(&mut self, who: DomainId, change: Change<'_>, limit: usize) -> Result<(), StoreError> {
         let room = self.room(who, limit, 0);
         self.now += 1;
-        let Altered { fired, owned } = self.view(None).alter(who, change, room)?;
-        for (owner, count) in owned {
+        let mut effects = std::mem::take(&mut self.effects);
+        let mut view = View { tree: &mut self.tree, over: None, now: self.now };
+        let altered = view.alter(who, change, room, &mut effects);
+        self.set_off(&mut effects);
+        self.effects = effects;
+        altered
+    }
+
+    /// Counts the nodes that domains own now, and fires watches.
+    fn set_off(&mut self, effects: &mut Effects) {
+        for (owner, count) in effects.owned.drain(..) {
             let owned = self.owned.entry(owner).or_default();
             *owned = owned.saturating_add_signed(count);
         }
-        for (at, (path, node)) in fired.iter().enumerate() {
-            self.fire(path, node, at > 0);
-        }
-        Ok(())
+        effects.fired.drain(..).for_each(|spot| self.fire(spot));
     }
 
     /// Runs `look` on the tree that `transaction` sees, of whose `path` it then depends.
@@ -222,61 +255,47 @@ impl Xenstore {
         &mut self,
         who: DomainId,
         transaction: Transaction,
-        path: &str,
+        path: PathId,
         look: impl FnOnce(&View<'_>) -> Result<T, StoreError>,
     ) -> Result<T, StoreError> {
+        let (tree, now) = (&mut self.tree, self.now);
         if transaction == Transaction::NONE {
-            return look(&self.view(None));
+            return look(&View { tree, over: None, now });
         }
-        self.touch(who, transaction, path);
-        look(&self.view(Some(transaction.0)))
+        let open = opened(&mut self.open, who, transaction);
+        open.touch(tree, path);
+        look(&View { tree, over: Some(&mut open.over), now })
     }
 
     pub(crate) fn changing(
         &mut self,
         who: DomainId,
         transaction: Transaction,
-        change: Change,
+        change: Change<'_>,
         limits: &Limits,
     ) -> Result<(), StoreError> {
-        let limit = limits.nodes;
         if transaction == Transaction::NONE {
-            return self.apply(who, &change, limit);
+            return self.apply(who, change, limits.nodes);
         }
-        let owned = self.opened(who, transaction).owned;
-        let room = self.room(who, limit, owned);
-        let path = change.path();
-        let above = self.view(Some(transaction.0)).nearest(path).0;
-        self.touch(who, transaction, above);
-        self.touch(who, transaction, path);
-        let altered = self.view(Some(transaction.0)).alter(who, &change, room)?;
-        if let Change::Remove(path) = &change {
-            self.touch(who, transaction, holder(path));
-            altered.fired.iter().for_each(|(path, _)| self.touch(who, transaction, path));
+        let owned = opened(&mut self.open, who, transaction).effects.owned(who);
+        let room = self.room(who, limits.nodes, owned);
+        let open = opened(&mut self.open, who, transaction);
+        let (tree, now, path) = (&mut self.tree, self.now, change.path());
+        let mut view = View { tree, over: Some(&mut open.over), now };
+        let above = view.nearest(path).0;
+        let before = open.effects.fired.len();
+        let altered = view.alter(who, change, room, &mut open.effects);
+        for path in [above, path] {
+            open.touch(&self.tree, path);
         }
-        let open = self.opened(who, transaction);
-        let own = altered.owned.iter().filter(|(owner, _)| *owner == who);
-        open.owned += own.map(|(_, count)| count).sum::<isize>();
-        open.changes.push(change);
+        altered?;
+        if matches!(change, Change::Remove(_)) {
+            open.touch(&self.tree, self.tree.paths.above(path));
+            for at in before..open.effects.fired.len() {
+                open.touch(&self.tree, open.effects.fired[at].path);
+            }
+        }
         Ok(())
-    }
-
-    /// # Panics
-    /// If the transaction is not open, which is the caller's mistake alone.
-    fn opened(&mut self, who: DomainId, transaction: Transaction) -> &mut Open {
-        let open = self.open.get_mut(&transaction.0).filter(|open| open.owner == who);
-        open.unwrap_or_else(|| panic!("domain {who} is in no transaction {}", transaction.0))
-    }
-
-    /// Notes that a transaction depends on a node.
-    fn touch(&mut self, who: DomainId, transaction: Transaction, path: &str) {
-        let changed = self.changed(path);
-        self.opened(who, transaction).touched.push((path.to_owned(), changed));
-    }
-
-    /// When a node of the tree itself last changed; `None` if there is none.
-    fn changed(&mut self, path: &str) -> Option<u64> {
-        self.view(None).node(path).map(|node| node.changed)
     }
 
     pub(crate) fn begin(
@@ -284,15 +303,14 @@ impl Xenstore {
         who: DomainId,
         limits: &Limits,
     ) -> Result<Transaction, StoreError> {
-        let open = self.open.values().filter(|open| open.owner == who).count();
+        let open = self.open.iter().filter(|open| open.owner == who).count();
         if who != DomainId::ZERO && open >= limits.transactions {
             return Err(StoreError::Quota);
         }
         self.transactions_begun += 1;
-        let (owner, begun, owned) = (who, self.now, 0);
-        let (over, touched, changes) = (Nodes::new(), Vec::new(), Vec::new());
-        let open = Open { owner, begun, over, owned, touched, changes };
-        self.open.insert(self.transactions_begun, open);
+        let mut open = self.spare.pop().unwrap_or_else(Open::new);
+        (open.number, open.owner, open.begun) = (self.transactions_begun, who, self.now);
+        self.open.push(open);
         Ok(Transaction(self.transactions_begun))
     }
 
@@ -303,24 +321,112 @@ impl Xenstore {
         commit: bool,
         limits: &Limits,
     ) -> Result<(), StoreError> {
-        self.opened(who, transaction);
-        let Some(open) = self.open.remove(&transaction.0).filter(|_| commit) else { return Ok(()) };
-        for (path, seen) in &open.touched {
-            let late = seen.is_some_and(|changed| changed > open.begun);
-            if late || self.changed(path) != *seen {
-                return Err(StoreError::Conflict);
-            }
+        opened(&mut self.open, who, transaction);
+        let at = self.open.iter().position(|open| open.number == transaction.0);
+        let mut open = self.open.remove(at.expect("it is open"));
+        let ended = if commit { self.commit(&mut open, limits) } else { Ok(()) };
+        open.clear();
+        self.spare.push(open);
+        ended
+    }
+
+    fn commit(&mut self, open: &mut Open, limits: &Limits) -> Result<(), StoreError> {
+        // Most often nobody has changed anything at all.
+        if self.now != open.begun && open.is_late(&self.tree) {
+            return Err(StoreError::Conflict);
         }
-        for change in &open.changes {
-            self.apply(who, change, limits.nodes)?;
+        let more = open.effects.owned(open.owner);
+        if more > 0 && self.room(open.owner, limits.nodes, 0) < more.unsigned_abs() {
+            return Err(StoreError::Quota);
         }
+        self.now += 1;
+        self.tree.adopt(&mut open.over, self.now);
+        self.set_off(&mut open.effects);
         Ok(())
     }
 }
 
-impl Change {
-    fn path(&self) -> &str {
-        match self {
+/// # Panics
+/// If the transaction is not open, which is the caller's mistake alone.
+fn opened(open: &mut [Open], who: DomainId, transaction: Transaction) -> &mut Open {
+    let mut own = open.iter_mut().filter(|open| open.owner == who);
+    let found = own.find(|open| open.number == transaction.0);
+    found.unwrap_or_else(|| panic!("domain {who} is in no transaction {}", transaction.0))
+}
+
+/// Whether `path` is `top` or lies under it.
+fn within(path: &str, top: &str) -> bool {
+    top == "/"
+        || path.strip_prefix(top).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+}
+
+/// A watch fires, unless the same event waits already.
+fn enqueue(waiting: &mut Vec<Fired>, watch: &Watch, path: &Arc<str>) {
+    let Watch { owner, unsaid, ref token, .. } = *watch;
+    let same = |other: &Fired| {
+        other.owner == owner && other.token == *token && other.said() == &path[unsaid..]
+    };
+    if !waiting.iter().any(same) {
+        let (path, token) = (path.clone(), token.clone());
+        waiting.push(Fired { owner, path, unsaid, token, due: None });
+    }
+}
+
+impl Fired {
+    /// The path in the owner's terms.
+    fn said(&self) -> &str {
+        &self.path[self.unsaid..]
+    }
+
+    fn event(&self) -> WatchEvent {
+        WatchEvent { path: self.said().to_owned(), token: self.token.to_string() }
+    }
+}
+
+impl Open {
+    fn new() -> Self {
+        let (over, touched, effects) = (Over::default(), Vec::new(), Effects::default());
+        Self { number: 0, owner: DomainId::ZERO, begun: 0, over, touched, effects }
+    }
+
+    /// Notes that it depends on a node.
+    fn touch(&mut self, tree: &Tree, path: PathId) {
+        self.touched.push((path, tree.node(path).map(|node| node.changed)));
+    }
+
+    /// Whether anything that it depends on has changed since it began.
+    fn is_late(&self, tree: &Tree) -> bool {
+        self.touched.iter().any(|&(path, seen)| {
+            seen.is_some_and(|changed| changed > self.begun)
+                || tree.node(path).map(|node| node.changed) != seen
+        })
+    }
+
+    fn clear(&mut self) {
+        self.over.clear();
+        self.touched.clear();
+        self.effects.fired.clear();
+        self.effects.owned.clear();
+    }
+}
+
+impl Effects {
+    fn own(&mut self, owner: DomainId, more: isize) {
+        match self.owned.iter_mut().find(|it| it.0 == owner) {
+            Some((_, count)) => *count += more,
+            None => self.owned.push((owner, more)),
+        }
+    }
+
+    /// By how much the number of nodes has changed that a domain owns.
+    fn owned(&self, owner: DomainId) -> isize {
+        self.owned.iter().find(|it| it.0 == owner).map_or(0, |it| it.1)
+    }
+}
+
+impl Change<'_> {
+    const fn path(&self) -> PathId {
+        match *self {
             Self::Write(path, _) | Self::Remove(path) | Self::Permit(path, _, _) => path,
         }
     }
@@ -335,20 +441,26 @@ impl State {
             self.tally.spurious_watches += 1;
             return Some(event);
         }
-        let ready = self.arrived(owner);
-        if ready.is_empty() {
+        let count = self.arrive(owner);
+        if count == 0 {
             return None;
         }
-        let at = ready[self.random.below(ready.len())];
-        if self.draws(self.faults.repeated_watches) {
-            self.tally.repeated_watches += 1;
-            return Some(self.store.waiting[at].event.clone());
+        let (chosen, now) = (self.random.below(count), self.clock.now());
+        let repeated = self.draws(self.faults.repeated_watches);
+        self.tally.repeated_watches += u64::from(repeated);
+        let waiting = &mut self.store.waiting;
+        let ready = |it: &Fired| it.owner == owner && it.due.is_some_and(|due| due <= now);
+        let (at, _) = waiting.iter().enumerate().filter(|(_, it)| ready(it)).nth(chosen)?;
+        let event = waiting[at].event();
+        if !repeated {
+            waiting.remove(at);
         }
-        Some(self.store.waiting.remove(at).event)
+        Some(event)
     }
 
-    fn arrived(&mut self, owner: DomainId) -> Vec<usize> {
-        let mut ready = Vec::new();
+    /// Draws when the fired watches of `owner` arrive; tells how many have.
+    fn arrive(&mut self, owner: DomainId) -> usize {
+        let mut ready = 0;
         for at in 0..self.store.waiting.len() {
             if self.store.waiting[at].owner != owner {
                 continue;
@@ -359,9 +471,7 @@ impl State {
                 due
             });
             self.store.waiting[at].due = Some(due);
-            if due <= self.clock.now() {
-                ready.push(at);
-            }
+            ready += usize::from(due <= self.clock.now());
         }
         ready
     }
@@ -371,49 +481,41 @@ impl State {
         let own = self.store.watches.iter().filter(|watch| watch.owner == owner);
         let count = own.clone().count();
         let at = (count > 0).then(|| self.random.below(count))?;
-        own.map(|watch| event(watch, &watch.path).1).nth(at)
+        let watch = own.clone().nth(at)?;
+        Some(WatchEvent { path: watch.asked.clone(), token: watch.token.to_string() })
     }
-}
-
-fn event(watch: &Watch, path: &str) -> (DomainId, WatchEvent) {
-    let relative = watch.asked != watch.path;
-    let prefix = if relative { format!("{}/", home(watch.owner)) } else { String::new() };
-    let path = path.strip_prefix(&prefix).unwrap_or(path).to_owned();
-    (watch.owner, WatchEvent { path, token: watch.token.clone() })
-}
-
-/// What a change did.
-struct Altered {
-    /// Nodes to fire watches for, the first with everything above it.
-    fired: Vec<(String, Node)>,
-    /// By how much the number of nodes has changed that a domain owns.
-    owned: Vec<(DomainId, isize)>,
 }
 
 impl View<'_> {
     fn alter(
         &mut self,
         who: DomainId,
-        change: &Change,
+        change: Change<'_>,
         room: usize,
-    ) -> Result<Altered, StoreError> {
-        let owned = match change {
+        effects: &mut Effects,
+    ) -> Result<(), StoreError> {
+        match change {
             Change::Write(path, value) => {
                 let (owner, made) = self.write(who, path, value, room)?;
-                vec![(owner, made.cast_signed())]
+                effects.own(owner, made.cast_signed());
             }
             Change::Remove(path) => {
-                let fired = self.remove(who, path)?;
-                let owned = fired.iter().map(|(_, node)| (node.owner(), -1)).collect();
-                return Ok(Altered { fired, owned });
+                let mut exact = false;
+                return self.remove(who, path, |path, rights| {
+                    effects.own(rights.owner, -1);
+                    effects.fired.push(Spot { path, rights, exact });
+                    exact = true;
+                });
             }
             Change::Permit(path, owner, reader) => {
-                let before = self.permit(who, path, *owner, *reader)?;
-                vec![(before, -1), (*owner, 1)]
+                let before = self.permit(who, path, owner, reader)?;
+                effects.own(before, -1);
+                effects.own(owner, 1);
             }
-        };
+        }
         let path = change.path();
-        let fired = self.node(path).map(|node| (path.to_owned(), node.clone()));
-        Ok(Altered { fired: fired.into_iter().collect(), owned })
+        let rights = self.node(path).map(|node| node.rights);
+        effects.fired.extend(rights.map(|rights| Spot { path, rights, exact: false }));
+        Ok(())
     }
 }

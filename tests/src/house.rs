@@ -20,6 +20,7 @@ const IMAGES: [[&str; DISKS_MAX]; GUESTS_MAX] =
 /// A disk and all who have to do with it.
 pub(crate) struct Plug {
     pub(crate) wanted: Wanted<'static>,
+    pub(crate) nodes: Nodes,
     wishes: Wishes,
     pub(crate) platter: Platter,
     pub(crate) ledger: Ledger,
@@ -30,6 +31,26 @@ pub(crate) struct Plug {
     pub(crate) may_lose: bool,
     /// It closes, or did: requests that never went down have failed.
     pub(crate) may_fail: bool,
+}
+
+/// The nodes of a disk that are looked at turn after turn.
+pub(crate) struct Nodes {
+    /// The front's state.
+    pub(crate) front: String,
+    /// The back's.
+    pub(crate) back: String,
+    /// Whether the tool stack has made the guest's directory, as the guest sees it.
+    there: String,
+}
+
+impl Nodes {
+    fn of(wanted: &Wanted<'_>) -> Self {
+        Self {
+            front: format!("{}/state", wanted.front()),
+            back: format!("{}/state", wanted.back()),
+            there: format!("device/vbd/{}/backend", wanted.vdev),
+        }
+    }
 }
 
 /// What the tool stack did for a disk.
@@ -54,8 +75,10 @@ impl House {
         let plugs = role.disks.iter().enumerate().map(|(disk, &wishes)| {
             let image = IMAGES[at][disk];
             let vdev = XVDA + 16 * u32::try_from(disk).expect("few");
+            let wanted = Wanted::new(0, vdev, image);
             Plug {
-                wanted: Wanted::new(0, vdev, image),
+                nodes: Nodes::of(&wanted),
+                wanted,
                 wishes,
                 platter: world.image(image, SECTORS),
                 ledger: Ledger::new(SECTORS),
@@ -76,7 +99,10 @@ impl House {
         let mut guest = world.guest(id);
         (guest.persistent, guest.elevator) = (self.role.persistent, self.role.elevator);
         self.guest = Some(guest);
-        self.plugs.iter_mut().for_each(|plug| plug.wanted.guest = DomainId(id));
+        for plug in &mut self.plugs {
+            plug.wanted.guest = DomainId(id);
+            plug.nodes = Nodes::of(&plug.wanted);
+        }
         true
     }
 
@@ -97,7 +123,7 @@ impl House {
                     guest.forget(vdev);
                     busy = true;
                 }
-            } else if !guest.has(vdev) && is_there(&guest.domain, vdev) {
+            } else if !guest.has(vdev) && plug.is_there(&guest.domain) {
                 busy |= guest.try_open(vdev, plug.wishes).is_ok();
             }
         }
@@ -245,8 +271,13 @@ impl House {
 impl Plug {
     /// The state in the back's directory; `None` if that is gone.
     pub(crate) fn back_state(&self, dom0: &Domain) -> Result<Option<XenbusState>, StoreError> {
-        let node = dom0.read(Transaction::NONE, &format!("{}/state", self.wanted.back()))?;
+        let node = dom0.read(Transaction::NONE, &self.nodes.back)?;
         Ok(node.map(|state| XenbusState::parse(Some(&state))))
+    }
+
+    /// Whether the tool stack has made the guest's directory.
+    fn is_there(&self, guest: &Domain) -> bool {
+        guest.read(Transaction::NONE, &self.nodes.there).is_ok_and(|node| node.is_some())
     }
 
     /// Minds whether the connection that the requests in flight went to is there still.
@@ -274,10 +305,4 @@ impl Plug {
         self.platter.release();
         self.platter.set_manners(manners);
     }
-}
-
-/// Whether the tool stack has made a device's directory.
-fn is_there(domain: &Domain, vdev: u32) -> bool {
-    let path = format!("device/vbd/{vdev}/backend");
-    domain.read(Transaction::NONE, &path).is_ok_and(|node| node.is_some())
 }

@@ -227,11 +227,9 @@ impl<'a> Tale<'a> {
     }
 
     fn note_states(&mut self, (at, disk): Place) {
-        let wanted = &self.houses[at].plugs[disk].wanted;
-        let state = |folder: String| {
-            XenbusState::parse(self.world.sim.peek(&format!("{folder}/state")).as_deref())
-        };
-        self.score.pair(state(wanted.front()), state(wanted.back()));
+        let nodes = &self.houses[at].plugs[disk].nodes;
+        let state = |node: &str| self.world.sim.look(node, XenbusState::parse);
+        self.score.pair(state(&nodes.front), state(&nodes.back));
     }
 
     /// Everybody has a turn, of the back's workers so many in 1000; tells whether anything came

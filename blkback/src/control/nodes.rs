@@ -15,11 +15,11 @@ pub(super) struct Writer<'a, S> {
 
 impl<S: Store> Writer<'_, S> {
     pub(super) fn write(&self, key: &str, value: fmt::Arguments<'_>) -> Result<(), StoreError> {
-        self.store.write(self.within, &format!("{}/{key}", self.back), &value.to_string())
+        self.store.write(self.within, &[self.back, "/", key].concat(), &value.to_string())
     }
 
     pub(super) fn remove(&self, key: &str) -> Result<(), StoreError> {
-        self.store.remove(self.within, &format!("{}/{key}", self.back))
+        self.store.remove(self.within, &[self.back, "/", key].concat())
     }
 
     pub(super) fn state(&self, state: XenbusState) -> Result<(), StoreError> {
@@ -35,7 +35,7 @@ pub(super) fn read_front(
 ) -> Result<Result<FrontOffer, Refusal>, StoreError> {
     store.transact(|within| {
         let failed = RefCell::new(None);
-        let node = |key: &str| match store.read(within, &format!("{front}/{key}")) {
+        let node = |key: &str| match store.read(within, &[front, "/", key].concat()) {
             Ok(value) => value,
             Err(error) => {
                 failed.replace(Some(error));
