@@ -34,7 +34,7 @@ impl DeviceId {
 
     /// The back's directory, in a domain that serves.
     pub fn back(self, server: DomainId) -> String {
-        format!("/local/domain/{server}/backend/{KIND}/{self}")
+        format!("{}/{self}", base(server))
     }
 
     /// The front's directory.

@@ -3,10 +3,9 @@
 //! A path is checked, hashed and spelled out the first time that somebody says it; from then on it
 //! is a number, by which its nodes are found. It never forgets one: the paths of one machine are few.
 
-use std::collections::HashMap;
-use std::hash::{BuildHasherDefault, Hasher};
 use std::sync::Arc;
 
+use rustc_hash::FxHashMap;
 use xen::{DomainId, StoreError};
 
 /// Longest path from the root.
@@ -41,7 +40,8 @@ struct Path {
 /// All paths that were said.
 pub(crate) struct Paths {
     all: Vec<Path>,
-    known: HashMap<Arc<str>, PathId, BuildHasherDefault<Quick>>,
+    /// By a quick hash: nobody chooses these paths in order to make it slow.
+    known: FxHashMap<Arc<str>, PathId>,
     /// Where a relative path is put together: it begins with the directory of who spoke last.
     whole: String,
     home: (DomainId, usize),
@@ -51,7 +51,7 @@ impl Paths {
     /// The root alone.
     pub(crate) fn new() -> Self {
         let (whole, home) = (home(DomainId::ZERO), (DomainId::ZERO, home(DomainId::ZERO).len()));
-        let mut paths = Self { all: Vec::new(), known: HashMap::default(), whole, home };
+        let mut paths = Self { all: Vec::new(), known: FxHashMap::default(), whole, home };
         paths.add("/", PathId::ROOT);
         paths
     }
@@ -120,38 +120,6 @@ impl Paths {
         self.all.push(Path { text: text.clone(), above });
         self.known.insert(text, id);
         id
-    }
-}
-
-/// A hash for strings that nobody chooses in order to make them collide.
-#[derive(Default)]
-pub(crate) struct Quick(u64);
-
-impl Quick {
-    /// As rustc's own does it.
-    const fn mix(&mut self, word: u64) {
-        self.0 = (self.0.rotate_left(5) ^ word).wrapping_mul(0x517c_c1b7_2722_0a95);
-    }
-}
-
-impl Hasher for Quick {
-    fn write(&mut self, bytes: &[u8]) {
-        let (words, rest) = bytes.as_chunks();
-        words.iter().for_each(|&word| self.mix(u64::from_le_bytes(word)));
-        if !rest.is_empty() {
-            let mut word = [0; 8];
-            word[..rest.len()].copy_from_slice(rest);
-            self.mix(u64::from_le_bytes(word));
-        }
-    }
-
-    fn write_u8(&mut self, byte: u8) {
-        self.mix(u64::from(byte));
-    }
-
-    fn finish(&self) -> u64 {
-        // The table takes some of its bits from the top and some from the bottom.
-        self.0 ^ (self.0 >> 32)
     }
 }
 
