@@ -1,70 +1,34 @@
 //! A guest and its disks, which outlive it, as a tale has them: what the guest does, and what the
 //! tool stack does for it.
 
-use blkback::attach::AttachError;
-use blkfront::{Disk, Wishes};
+use blkfront::Disk;
 use blkif::Operation;
 use sim::{Domain, Doom, Random, Sim};
-use xen::{DomainId, Store, StoreError, Transaction, XenbusState};
+use xen::{DomainId, Store, Transaction, XenbusState};
 
+use crate::plug::{Errand, Plug};
 use crate::script::{DISKS_MAX, GUESTS_MAX, Role};
-use crate::{Guest, Ledger, Manners, Platter, Wanted, World, survives};
+use crate::{Guest, Ledger, World, survives};
 
-/// Sectors of each disk.
-const SECTORS: usize = 128;
 /// The number of the first disk; the next one's is 16 more.
 const XVDA: u32 = 51712;
-const IMAGES: [[&str; DISKS_MAX]; GUESTS_MAX] =
-    [["/0a.img", "/0b.img"], ["/1a.img", "/1b.img"], ["/2a.img", "/2b.img"]];
-
-/// A disk and all who have to do with it.
-pub(crate) struct Plug {
-    pub(crate) wanted: Wanted<'static>,
-    pub(crate) nodes: Nodes,
-    wishes: Wishes,
-    pub(crate) platter: Platter,
-    pub(crate) ledger: Ledger,
-    /// Its directories are there.
-    pub(crate) attached: bool,
-    held: bool,
-    /// Nobody may be there to answer: requests may be lost.
-    pub(crate) may_lose: bool,
-    /// It closes, or did: requests that never went down have failed.
-    pub(crate) may_fail: bool,
-}
-
-/// The nodes of a disk that are looked at turn after turn.
-pub(crate) struct Nodes {
-    /// The front's state.
-    pub(crate) front: String,
-    /// The back's.
-    pub(crate) back: String,
-    /// Whether the tool stack has made the guest's directory, as the guest sees it.
-    there: String,
-}
-
-impl Nodes {
-    fn of(wanted: &Wanted<'_>) -> Self {
-        Self {
-            front: format!("{}/state", wanted.front()),
-            back: format!("{}/state", wanted.back()),
-            there: format!("device/vbd/{}/backend", wanted.vdev),
-        }
-    }
-}
-
-/// What the tool stack did for a disk.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Errand {
-    /// There was nothing to do, or it could not.
-    Nothing,
-    Attached,
-    Removed,
-}
+/// What guests that have a UUID are called.
+const NAMES: [&str; GUESTS_MAX] = ["zero", "one", "two"];
+/// Each disk has two images.
+const IMAGES: [[[&str; 2]; DISKS_MAX]; GUESTS_MAX] = [
+    [["/0a.img", "/0a2.img"], ["/0b.img", "/0b2.img"]],
+    [["/1a.img", "/1a2.img"], ["/1b.img", "/1b2.img"]],
+    [["/2a.img", "/2a2.img"], ["/2b.img", "/2b2.img"]],
+];
 
 /// A guest and its disks.
 pub(crate) struct House {
     role: Role,
+    name: Option<&'static str>,
+    /// A domain of a guest with a UUID that is gone, whose directory is there still.
+    grave: Option<DomainId>,
+    /// A disk of the guest was taken away by force.
+    forced: bool,
     pub(crate) guest: Option<Guest>,
     pub(crate) plugs: Vec<Plug>,
 }
@@ -73,36 +37,31 @@ impl House {
     /// The `at`th house of a world. Nobody is in it, and no disk is attached.
     pub(crate) fn new(world: &mut World, at: usize, role: &Role) -> Self {
         let plugs = role.disks.iter().enumerate().map(|(disk, &wishes)| {
-            let image = IMAGES[at][disk];
             let vdev = XVDA + 16 * u32::try_from(disk).expect("few");
-            let wanted = Wanted::new(0, vdev, image);
-            Plug {
-                nodes: Nodes::of(&wanted),
-                wanted,
-                wishes,
-                platter: world.image(image, SECTORS),
-                ledger: Ledger::new(SECTORS),
-                attached: false,
-                held: false,
-                may_lose: false,
-                may_fail: false,
-            }
+            Plug::new(world, vdev, IMAGES[at][disk], wishes)
         });
-        Self { role: role.clone(), guest: None, plugs: plugs.collect() }
+        let name = role.named.then_some(NAMES[at]);
+        let (role, plugs) = (role.clone(), plugs.collect());
+        Self { role, name, grave: None, forced: false, guest: None, plugs }
     }
 
-    /// Another guest moves in, if nothing of the one before is left.
+    /// Another guest moves in, if nothing of the one before is left; or one with a UUID comes back,
+    /// if its last domain is no more.
     pub(crate) fn boot(&mut self, world: &World, id: u16) -> bool {
-        if self.guest.is_some() || self.plugs.iter().any(|plug| plug.attached) {
+        let left = match self.name {
+            Some(_) => self.grave.is_some(),
+            None => self.plugs.iter().any(|plug| plug.attached),
+        };
+        if self.guest.is_some() || left {
             return false;
         }
-        let mut guest = world.guest(id);
+        let mut guest = match self.name {
+            Some(name) => world.life_of(name, id),
+            None => world.guest(id),
+        };
         (guest.persistent, guest.elevator) = (self.role.persistent, self.role.elevator);
         self.guest = Some(guest);
-        for plug in &mut self.plugs {
-            plug.wanted.guest = DomainId(id);
-            plug.nodes = Nodes::of(&plug.wanted);
-        }
+        self.plugs.iter_mut().for_each(|plug| plug.move_to(DomainId(id)));
         true
     }
 
@@ -118,9 +77,11 @@ impl House {
             let vdev = plug.wanted.vdev;
             plug.mind(guest);
             if guest.is_closed(vdev) {
-                assert_eq!(guest.device(vdev).pages_kept(), 0, "pages given up");
+                let kept = guest.device(vdev).pages_kept();
+                assert!(kept == 0 || plug.may_keep, "{kept} pages given up");
                 if thorough || random.below(4) == 0 {
                     guest.forget(vdev);
+                    plug.may_keep = false;
                     busy = true;
                 }
             } else if !guest.has(vdev) && plug.is_there(&guest.domain) {
@@ -235,74 +196,69 @@ impl House {
 
     /// The guest is gone, and what it had asked for may be done or not.
     pub(crate) fn is_gone(&mut self) {
-        self.guest = None;
-        self.plugs.iter_mut().for_each(|plug| plug.ledger.lose());
+        let gone = self.guest.take().map(|guest| guest.domain.id());
+        self.grave = gone.filter(|_| self.name.is_some()).or(self.grave);
+        self.plugs.iter_mut().for_each(Plug::let_go);
+    }
+
+    /// Power was cut: nothing is left but the disks.
+    pub(crate) fn is_dark(&mut self) {
+        self.is_gone();
+        self.grave = None;
+        self.plugs.iter_mut().for_each(Plug::is_away);
     }
 
     /// The tool stack does what is next for a disk. With `attaches`, one that is not there, in a
     /// house with a guest, is attached.
     ///
     /// # Panics
-    /// If there is something where nothing was left.
+    /// If there is something where nothing was left, or a disk did not follow its guest.
     pub(crate) fn errand(&mut self, disk: usize, dom0: &Domain, attaches: bool) -> Errand {
+        if let Some(gone) = self.grave {
+            return self.bury(gone, dom0);
+        }
         let abandoned = self.guest.is_none();
+        if abandoned && self.name.is_some() {
+            return Errand::Nothing;
+        }
         let plug = &mut self.plugs[disk];
         if !plug.attached {
-            if abandoned || !attaches {
-                return Errand::Nothing;
-            }
-            match plug.wanted.attach(dom0) {
-                Ok(()) => plug.attached = true,
-                Err(AttachError::Store(_)) => return Errand::Nothing,
-                Err(error) => panic!("not attached: {error}"),
-            }
-            return Errand::Attached;
+            let done = !abandoned && attaches && plug.attach(dom0);
+            return if done { Errand::Attached } else { Errand::Nothing };
         }
         let Ok(back) = plug.back_state(dom0) else { return Errand::Nothing };
+        if plug.follows() {
+            return plug.await_it(back, dom0);
+        }
         let closed = matches!(back, None | Some(XenbusState::Closed));
         if !(closed || abandoned) || plug.wanted.remove(dom0).is_err() {
             return Errand::Nothing;
         }
-        plug.attached = false;
+        plug.is_away();
         Errand::Removed
     }
-}
 
-impl Plug {
-    /// The state in the back's directory; `None` if that is gone.
-    pub(crate) fn back_state(&self, dom0: &Domain) -> Result<Option<XenbusState>, StoreError> {
-        let node = dom0.read(Transaction::NONE, &self.nodes.back)?;
-        Ok(node.map(|state| XenbusState::parse(Some(&state))))
+    /// The tool stack takes a disk away by force and attaches it with its other image, before
+    /// anybody can look; tells whether it could.
+    pub(crate) fn change(&mut self, disk: usize, dom0: &Domain) -> bool {
+        let changed = self.guest.is_some() && self.plugs[disk].change(dom0);
+        self.forced |= changed;
+        changed
     }
 
-    /// Whether the tool stack has made the guest's directory.
-    fn is_there(&self, guest: &Domain) -> bool {
-        guest.read(Transaction::NONE, &self.nodes.there).is_ok_and(|node| node.is_some())
-    }
-
-    /// Minds whether the connection that the requests in flight went to is there still.
-    ///
-    /// # Panics
-    /// If it had no reason to go.
-    fn mind(&mut self, guest: &mut Guest) {
-        let vdev = self.wanted.vdev;
-        let disk = guest.has(vdev).then(|| guest.device(vdev).disk()).flatten();
-        if disk.map_or(0, |disk| disk.in_flight()) != self.ledger.in_flight() {
-            assert!(self.may_lose, "{vdev} lost requests in flight");
-            self.ledger.lose();
+    /// Destroys a guest that may have had to give pages up: they go with it.
+    pub(crate) fn clear(&mut self, sim: &Sim) {
+        if let Some(guest) = self.guest.take_if(|_| self.forced) {
+            sim.kill(guest.domain.id());
         }
     }
 
-    /// The disk ends no job any more, or does again.
-    pub(crate) fn toggle(&mut self) {
-        self.held = !self.held;
-        if self.held { self.platter.hold() } else { self.platter.release() }
-    }
-
-    /// The disk behaves like this from now on, and holds nothing.
-    pub(crate) fn behave(&mut self, manners: Manners) {
-        self.held = false;
-        self.platter.release();
-        self.platter.set_manners(manners);
+    /// Removes the directory of a guest that is destroyed: its disks wait for its next life.
+    fn bury(&mut self, gone: DomainId, dom0: &Domain) -> Errand {
+        if dom0.remove(Transaction::NONE, &format!("/local/domain/{gone}")).is_err() {
+            return Errand::Nothing;
+        }
+        self.grave = None;
+        Errand::Removed
     }
 }

@@ -52,8 +52,17 @@ pub struct Ledger {
 impl Ledger {
     /// A disk of zeros.
     pub fn new(sectors: usize) -> Self {
+        Self::stamped(sectors, 0)
+    }
+
+    /// A disk of zeros on which is never written what is written on another one.
+    pub(crate) fn apart(sectors: usize) -> Self {
+        Self::stamped(sectors, 1 << 32)
+    }
+
+    fn stamped(sectors: usize, stamps: Stamp) -> Self {
         let sectors = vec![Versions::new(); sectors];
-        let (flights, read, stamps, now, end) = (Vec::new(), Vec::new(), 0, 0, 0);
+        let (flights, read, now, end) = (Vec::new(), Vec::new(), 0, 0);
         Self { sectors, flights, stamps, now, end, hopeless: false, read, done: 0, failed: 0 }
     }
 

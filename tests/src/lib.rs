@@ -19,6 +19,7 @@ mod medium;
 pub mod oracle;
 mod pages;
 mod platter;
+mod plug;
 mod raw_back;
 mod raw_front;
 pub mod replay;

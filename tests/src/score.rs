@@ -8,11 +8,25 @@ use xen::XenbusState;
 /// States that an end can say, 0 for none.
 const STATES: usize = 9;
 
+/// Faults of one kind, for a line that is looked at while they happen. All others are calls that
+/// failed.
+const KINDS: [(&str, &[&str]); 7] = [
+    ("watches", &["late watch", "repeated watch", "watch for nothing"]),
+    ("events", &["late event", "repeated event", "unsent event", "merged event"]),
+    ("conflicts", &["conflict"]),
+    ("deaths", &["death at a call"]),
+    ("jobs", &["late job", "failed job", "short job", "job cut off"]),
+    ("flushes", &["failed flush"]),
+    ("sectors", &["sector lost in a power cut", "sector torn in a power cut"]),
+];
+
 /// How a connection, or all of them, came to an end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum End {
     /// The tool stack asked for the disk, and got it.
     Detached,
+    /// The tool stack took the disk away by force and attached it with another image.
+    Changed,
     /// The guest closed it.
     ClosedByGuest,
     /// The back refused it, for a fault that it met.
@@ -40,6 +54,8 @@ pub struct Score {
     pub errors: u64,
     /// Connections made.
     pub connections: u64,
+    /// Disks that followed a guest into its next life.
+    pub followed: u64,
     /// Times at which everything had come to its end.
     pub calms: u64,
     /// Ends by kind.
@@ -75,6 +91,7 @@ impl Score {
         self.operations += other.operations;
         self.errors += other.errors;
         self.connections += other.connections;
+        self.followed += other.followed;
         self.calms += other.calms;
         for (&end, count) in &other.ends {
             *self.ends.entry(end).or_default() += count;
@@ -82,6 +99,19 @@ impl Score {
         self.count(other.faults.iter().map(|(&name, &count)| (name, count)));
         let pairs = self.pairs.iter_mut().flatten();
         pairs.zip(other.pairs.iter().flatten()).for_each(|(sum, count)| *sum += count);
+    }
+
+    /// How many faults there were of each kind, in few words.
+    pub fn faults_by_kind(&self) -> [(&'static str, u64); 8] {
+        let mut counts = [("calls", 0); 8];
+        for (place, (kind, _)) in counts.iter_mut().zip(KINDS) {
+            place.0 = kind;
+        }
+        for (name, count) in &self.faults {
+            let kind = KINDS.iter().position(|(_, names)| names.contains(name));
+            counts[kind.unwrap_or(KINDS.len())].1 += count;
+        }
+        counts
     }
 
     /// How many pairs of states were reached.
@@ -92,9 +122,9 @@ impl Score {
 
 impl fmt::Display for Score {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { seeds, acts, operations, errors, connections, calms, .. } = self;
+        let Self { seeds, acts, operations, errors, connections, followed, calms, .. } = self;
         writeln!(f, "seeds {seeds}, acts {acts}, I/Os {operations}, of them errors {errors}")?;
-        writeln!(f, "connections {connections}, times of calm {calms}")?;
+        writeln!(f, "connections {connections}, disks that followed {followed}, calms {calms}")?;
         let list = |f: &mut fmt::Formatter<'_>, title: &str, items: Vec<String>| {
             writeln!(f, "{title}: {}", items.join(", "))
         };
@@ -108,5 +138,22 @@ impl fmt::Display for Score {
         });
         let title = format!("pairs of states front/back, {} reached", self.pairs_reached());
         list(f, &title, rows.collect())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use sim::{Call, Tally};
+
+    use super::*;
+    use crate::Harm;
+
+    #[test]
+    fn every_fault_is_of_a_kind_and_what_is_of_no_other_is_a_call() {
+        let mut score = Score::default();
+        score.count(Tally::default().kinds().chain(Harm::default().kinds()).map(|it| (it.0, 1)));
+        let expected = KINDS.iter().map(|(kind, names)| (*kind, names.len() as u64));
+        let expected: Vec<_> = expected.chain([("calls", Call::FALLIBLE.len() as u64)]).collect();
+        assert_eq!(score.faults_by_kind().to_vec(), expected);
     }
 }

@@ -34,6 +34,8 @@ pub struct Role {
     pub elevator: &'static str,
     /// Its disks.
     pub disks: Vec<Wishes>,
+    /// Whether it has a UUID: then its disks follow it when it is destroyed and made again.
+    pub named: bool,
 }
 
 /// Which disk of which guest.
@@ -64,6 +66,9 @@ pub enum What {
     Hold(Place),
     /// The tool stack asks for a disk back.
     Detach(Place),
+    /// The tool stack takes a disk away by force and attaches it with another image, before anybody
+    /// can look.
+    Change(Place),
     /// The guest closes a disk of its own accord.
     Close(Place),
     /// The back dies in its turn, after so many calls.
@@ -88,6 +93,7 @@ impl What {
             | Self::ToolStack(place)
             | Self::Hold(place)
             | Self::Detach(place)
+            | Self::Change(place)
             | Self::Close(place) => place,
             Self::Guest(guest) | Self::GuestDies(guest, _) => (guest, 0),
             _ => (0, 0),
@@ -131,7 +137,10 @@ impl Script {
     pub fn of(seed: u64) -> Self {
         let mut random = Random::new(seed);
         let guests = 1 + random.below(GUESTS_MAX);
-        let cast: Vec<Role> = (0..guests).map(|_| role(&mut random)).collect();
+        let mut cast: Vec<Role> = (0..guests).map(|_| role(&mut random)).collect();
+        // From a stream of their own: the others have theirs as they were before there were names.
+        let mut names = Random::new(!seed);
+        cast.iter_mut().for_each(|role| role.named = names.below(2) == 0);
         let (faults, manners) = (faults(&mut random), manners(&mut random));
         let mut script = Self { faults, manners, ..Self::good(seed, cast) };
         script.settle(&mut random);
@@ -199,7 +208,8 @@ impl Script {
         let place = self.place(random);
         let calls = random.below(LAST_CALLS_MAX);
         match random.below(16) {
-            0..3 => What::Detach(place),
+            0..2 => What::Detach(place),
+            2 => What::Change(place),
             3..5 => What::Close(place),
             5..8 => What::BackDies(calls),
             8..10 => What::BackLeaves,
@@ -219,6 +229,7 @@ fn role(random: &mut Random) -> Role {
         disks: disks.collect(),
         persistent: random.below(2) == 0,
         elevator: ["noop", "deadline"][random.below(2)],
+        named: false,
     }
 }
 

@@ -9,7 +9,8 @@ use blkback::connect::Leave;
 use sim::{Faults, Limits, Random};
 use xen::{DomainId, XenbusState};
 
-use crate::house::{Errand, House, Plug};
+use crate::house::House;
+use crate::plug::{Errand, Plug};
 use crate::score::{End, Score};
 use crate::script::{Act, Place, Script, What};
 use crate::{Manners, World};
@@ -72,7 +73,7 @@ impl<'a> Tale<'a> {
         };
         tale.behave(script.faults, script.manners);
         tale.world.sim.strike(script.strike);
-        tale.plugs().for_each(|plug| plug.platter.strike(script.job_strike));
+        tale.plugs().for_each(|plug| plug.strike(script.job_strike));
         tale
     }
 
@@ -107,6 +108,11 @@ impl<'a> Tale<'a> {
             What::Pass => drop(self.world.pass()),
             What::Hold((at, disk)) => self.houses[at].plugs[disk].toggle(),
             What::Detach(place) => self.detach(place),
+            What::Change((at, disk)) => {
+                if self.houses[at].change(disk, &self.world.dom0) {
+                    self.score.end(End::Changed);
+                }
+            }
             What::Close((at, disk)) => {
                 if self.in_house(at, |house| house.close(disk)) {
                     self.score.end(End::ClosedByGuest);
@@ -223,6 +229,7 @@ impl<'a> Tale<'a> {
             return true;
         }
         let done = house.errand(disk, &self.world.dom0, !self.ending);
+        self.score.followed += u64::from(done == Errand::Followed);
         done != Errand::Nothing
     }
 
@@ -252,7 +259,7 @@ impl<'a> Tale<'a> {
 
     fn detach(&mut self, (at, disk): Place) {
         let plug = &mut self.houses[at].plugs[disk];
-        if plug.attached && plug.wanted.detach(&self.world.dom0).is_ok() {
+        if plug.detach(&self.world.dom0) {
             plug.may_fail = true;
             self.score.end(End::Detached);
         }
@@ -282,10 +289,9 @@ impl<'a> Tale<'a> {
         self.world.cut_power();
         self.leaving = None;
         for house in &mut self.houses {
-            house.is_gone();
+            house.is_dark();
             for plug in &mut house.plugs {
-                plug.attached = false;
-                plug.ledger.check_after_power_cut(&plug.platter);
+                plug.check_after_power_cut();
             }
         }
         self.score.end(End::PowerCut);
@@ -312,7 +318,7 @@ impl<'a> Tale<'a> {
     fn still(&mut self) {
         self.behave(Faults::default(), Manners::GOOD);
         self.world.sim.strike(None);
-        self.plugs().for_each(|plug| plug.platter.strike(None));
+        self.plugs().for_each(|plug| plug.strike(None));
         self.doom = None;
     }
 
@@ -368,7 +374,7 @@ impl<'a> Tale<'a> {
             return;
         }
         for plug in self.houses.iter().flat_map(|house| &house.plugs) {
-            assert!(plug.may_fail || plug.ledger.failed == 0, "an error without a reason");
+            plug.errors_have_reasons();
         }
     }
 
@@ -384,7 +390,7 @@ impl<'a> Tale<'a> {
         self.rest();
         for plug in self.plugs() {
             assert_eq!(plug.ledger.in_flight(), 0, "a wake-up never comes");
-            plug.platter.look(0, plug.platter.sectors(), |bytes| plug.ledger.check(0, bytes));
+            plug.check();
         }
         self.ending = true;
         for at in 0..self.houses.len() {
@@ -395,10 +401,9 @@ impl<'a> Tale<'a> {
         self.rest();
         for plug in self.houses.iter().flat_map(|house| &house.plugs) {
             assert!(!plug.attached, "it is never let go");
-            self.score.operations += (plug.ledger.done + plug.ledger.failed) as u64;
-            self.score.errors += plug.ledger.failed as u64;
-            self.score.count(plug.platter.harm().kinds());
+            plug.count(&mut self.score);
         }
+        self.houses.iter_mut().for_each(|house| house.clear(&self.world.sim));
         self.score.count(self.world.sim.tally().kinds());
         let trace = self.world.sim.trace();
         self.world.end();

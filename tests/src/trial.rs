@@ -152,7 +152,7 @@ impl<F: FnMut(&Script) -> bool> Search<F> {
         }
     }
 
-    /// Takes out guests and disks from behind, with all their acts.
+    /// Takes out guests and disks from behind, with all their acts, and names.
     fn without_guests(&mut self) {
         for guest in (1..self.best.cast.len()).rev() {
             let mut script = self.best.clone();
@@ -163,6 +163,9 @@ impl<F: FnMut(&Script) -> bool> Search<F> {
             let mut script = self.best.clone();
             script.cast[guest].disks.truncate(1);
             self.fails(played(script));
+            let mut script = self.best.clone();
+            script.cast[guest].named = false;
+            self.fails(script);
         }
     }
 }

@@ -18,6 +18,9 @@ const CALLS_MAX: u64 = 2000;
 /// More calls than a turn makes: a guest that dies after so many dies at the end of its turn.
 const NEVER: usize = 1 << 20;
 
+/// The scenario of a guest that has a UUID.
+const RETURN: &str = "restart of a guest with its disk";
+
 /// Everybody has so many turns.
 fn turns(count: usize) -> Vec<What> {
     vec![What::Everybody; count]
@@ -42,12 +45,14 @@ fn scenarios() -> Vec<(&'static str, Vec<What>)> {
         ("close", then(&[What::Work(DISK, 12), What::Close(DISK)])),
         ("restart of the back", then(&[What::BackLeaves])),
         ("restart of the guest", then(&[What::GuestDies(0, NEVER)])),
+        (RETURN, then(&[What::GuestDies(0, NEVER)])),
+        ("another image", then(&[What::Work(DISK, 12), What::Change(DISK)])),
     ]
 }
 
-fn script(acts: &[What], persistent: bool) -> Script {
+fn script(name: &str, acts: &[What], persistent: bool) -> Script {
     let disks = vec![Wishes { order: 0, pool_pages: 12 }];
-    let role = Role { persistent, elevator: "noop", disks };
+    let role = Role { persistent, elevator: "noop", disks, named: name == RETURN };
     let mut script = Script::good(1, vec![role]);
     script.acts = (1..).zip(acts).map(|(dice, &what)| Act { what, dice }).collect();
     script
@@ -80,7 +85,7 @@ fn for_every_scenario(trouble: &str, set: impl Fn(&mut Script, u64)) -> u64 {
     for (name, acts) in scenarios() {
         for persistent in [true, false] {
             let what = format!("{name}, {trouble}, grants kept: {persistent}");
-            runs += for_every_n(&what, &script(&acts, persistent), &set);
+            runs += for_every_n(&what, &script(name, &acts, persistent), &set);
         }
     }
     runs
@@ -89,9 +94,10 @@ fn for_every_scenario(trouble: &str, set: impl Fn(&mut Script, u64)) -> u64 {
 #[test]
 fn a_scenario_without_trouble_does_its_work() {
     for (name, acts) in scenarios() {
-        let outcome = tried(&script(&acts, true)).expect("it ends well");
+        let outcome = tried(&script(name, &acts, true)).expect("it ends well");
         assert!(!was_hit(&outcome) || name.contains("restart"), "{name}");
         let score = outcome.score;
+        assert_eq!(score.followed, u64::from(name == RETURN), "{name}");
         assert!(score.connections > 0 && (score.operations > 10 || name == "connect"), "{name}");
     }
 }

@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use tests::{Failure, Script, shrink, tried};
+use tests::{End, Failure, Script, shrink, tried};
 
 /// As many as take seconds without optimization.
 const SEEDS: u64 = 200;
@@ -26,7 +26,7 @@ fn fail(seed: u64, failure: &Failure) -> ! {
 fn tales_of_random_work_and_trouble_agree_with_what_is_known_of_the_disks() {
     let chosen = std::env::var("SEED").ok().map(|seed| seed.parse().expect("SEED is a number"));
     let seeds = chosen.map_or(0..SEEDS, |seed| seed..seed + 1);
-    let (mut operations, mut connections) = (0, 0);
+    let (mut operations, mut connections, mut followed, mut changed) = (0, 0, 0, 0);
     for seed in seeds.clone() {
         let script = Script::of(seed);
         let outcome = tried(&script).unwrap_or_else(|failure| fail(seed, &failure));
@@ -36,9 +36,12 @@ fn tales_of_random_work_and_trouble_agree_with_what_is_known_of_the_disks() {
         }
         operations += outcome.score.operations;
         connections += outcome.score.connections;
+        followed += outcome.score.followed;
+        changed += outcome.score.ends.get(&End::Changed).copied().unwrap_or(0);
     }
     let seeds = seeds.end - seeds.start;
     assert!(operations > 200 * seeds && connections >= seeds, "{operations} {connections}");
+    assert!(seeds == 1 || (followed > seeds / 4 && changed > seeds / 4), "{followed} {changed}");
 }
 
 #[test]

@@ -25,7 +25,7 @@ use crate::{build, interrupt, lab, packages, setup, smoke};
 const GATE_TIMEOUT: Duration = Duration::from_secs(40 * 60);
 
 /// How many seeds the simulator runs: about two minutes of two processors.
-const SIM_SEEDS: u64 = 15_000;
+const SIM_SEEDS: u64 = 40_000;
 
 /// How long the fuzzer looks at each target.
 const FUZZ_SECONDS: u64 = 60;

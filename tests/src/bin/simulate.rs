@@ -20,7 +20,7 @@ const TWICE_ONE_IN: u64 = 100;
 /// How long a failing script is made shorter.
 const SHRINK_MAX: Duration = Duration::from_secs(60);
 /// How often the numbers are shown: on a terminal, and elsewhere.
-const SHOWN_EVERY: [Duration; 2] = [Duration::from_millis(500), Duration::from_secs(10)];
+const SHOWN_EVERY: [Duration; 2] = [Duration::from_millis(500), Duration::from_secs(20)];
 
 const EXIT_CODES: &str = "Exit codes: 0 ok · 1 a tale failed · 2 usage · 130 interrupted";
 
@@ -104,38 +104,49 @@ impl Run {
             || lock(&self.failed).is_some()
     }
 
-    /// Shows how far the run is until it is done.
+    /// Shows how far the run is until it is done: two lines that are rewritten on a terminal, and
+    /// elsewhere two lines now and then.
     fn watch(&self, start: Instant, is_done: impl Fn() -> bool) {
         let terminal = stderr().is_terminal();
         let [on_terminal, elsewhere] = SHOWN_EVERY;
         let every = if terminal { on_terminal } else { elsewhere };
-        let mut shown = Instant::now();
+        let (mut shown, mut lines) = (Instant::now(), 0);
         while !is_done() {
             thread::sleep(Duration::from_millis(20));
-            if shown.elapsed() >= every {
-                shown = Instant::now();
-                let (back, end) = if terminal { ("\r", "") } else { ("", "\n") };
-                eprint!("{back}{}{end}", self.line(start));
+            if shown.elapsed() < every {
+                continue;
+            }
+            shown = Instant::now();
+            let [seen, faults] = self.lines(start);
+            if terminal {
+                // Over the two from before.
+                let back = "\u{1b}[A".repeat(lines);
+                eprint!("{back}\r{seen}\u{1b}[K\n{faults}\u{1b}[K\n");
+                lines = 2;
                 // Only shown: whether it could be makes no difference.
                 let _ = stderr().flush();
+            } else {
+                eprintln!("{seen}\n{faults}");
             }
-        }
-        if terminal {
-            eprint!("\r{:110}\r", "");
         }
     }
 
-    fn line(&self, start: Instant) -> String {
+    /// What was seen so far, and what was done badly.
+    fn lines(&self, start: Instant) -> [String; 2] {
         let score = lock(&self.score);
         let seconds = start.elapsed().as_secs_f64();
         let rate = score.seeds as f64 / seconds;
-        let faults: u64 = score.faults.values().sum();
-        format!(
-            "{seconds:7.1} s  {} seeds ({rate:.0}/s)  {} I/Os  {faults} faults  {} pairs of states",
+        let seen = format!(
+            "{seconds:7.0} s  seeds {} ({rate:.0}/s)  I/Os {}  connections {}  pairs of states {}  \
+             next seed {}",
             score.seeds,
             score.operations,
+            score.connections,
             score.pairs_reached(),
-        )
+            self.next.load(Ordering::Relaxed),
+        );
+        let kinds = score.faults_by_kind().map(|(kind, count)| format!("{kind} {count}"));
+        [seen, format!("{:9}  faults: {}", "", kinds.join("  "))]
     }
 
     /// Says what was seen, and how it ended.
