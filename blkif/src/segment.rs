@@ -89,6 +89,7 @@ mod tests {
                 } else {
                     assert_eq!(segment.length_bytes(), 0);
                 }
+                assert_eq!(segment.offset_bytes(), usize::from(first_sector) * 512);
                 let [reference, ends] = segment.words();
                 assert_eq!(Segment::from_words(reference, ends), segment);
             }
