@@ -224,18 +224,33 @@ fn a_transaction_conflicts_with_changes_of_what_it_read_or_wrote() {
     let sibling: fn(&Domain) = |d| assert!(d.write(NONE, "/a/d", "out").is_ok());
     let remove: fn(&Domain) = |d| assert!(d.remove(NONE, "/a/b").is_ok());
     let elsewhere: fn(&Domain) = |d| assert!(d.write(NONE, "/x/y", "out").is_ok());
+    let uproot: fn(&Domain, Transaction) = |d, t| assert!(d.remove(t, "/a/b").is_ok());
     for inside in [read, write] {
         assert_eq!(race(inside, overwrite), Err(StoreError::Conflict));
         assert_eq!(race(inside, remove), Err(StoreError::Conflict));
         assert_eq!(race(inside, sibling), Ok(()));
     }
+    assert_eq!(race(uproot, sibling), Err(StoreError::Conflict));
+    assert_eq!(race(uproot, overwrite), Err(StoreError::Conflict));
     for inside in [list, create, missing] {
         assert_eq!(race(inside, sibling), Err(StoreError::Conflict));
         assert_eq!(race(inside, overwrite), Ok(()));
     }
-    for inside in [read, list, write, create, missing] {
+    for inside in [read, list, write, create, missing, uproot] {
         assert_eq!(race(inside, elsewhere), Ok(()));
     }
+}
+
+#[test]
+fn a_transaction_conflicts_with_one_that_began_before_it_looked() {
+    let (_sim, dom0, _, _) = three();
+    dom0.write(NONE, "/a/b", "old").expect("written");
+    let (first, second) = (dom0.begin().expect("begun"), dom0.begin().expect("begun"));
+    dom0.write(second, "/a/b", "new").expect("written");
+    assert_eq!(dom0.end(second, true), Ok(()));
+    // What it sees may not fit what it saw before.
+    assert_eq!(dom0.read(first, "/a/b"), Ok(Some("new".into())));
+    assert_eq!(dom0.end(first, true), Err(StoreError::Conflict));
 }
 
 #[test]
@@ -270,6 +285,18 @@ fn nodes_and_transactions_of_a_guest_end_at_their_limits() {
     assert_eq!(guest.begin(), Err(StoreError::Quota));
     guest.end(open, false).expect("ended");
     assert!(guest.begin().is_ok());
+}
+
+#[test]
+fn a_transaction_for_which_no_room_is_left_when_it_ends_does_nothing() {
+    let (sim, _, guest, _) = three();
+    sim.set_limits(Limits { nodes: 4, ..Limits::default() });
+    let open = guest.begin().expect("begun");
+    guest.write(open, "data/a/b", "").expect("written");
+    guest.write(NONE, "error/c", "").expect("written");
+    assert_eq!(guest.end(open, true), Err(StoreError::Quota));
+    assert_eq!(guest.read(NONE, "data/a"), Ok(None));
+    guest.write(NONE, "data/d", "").expect("the last one");
 }
 
 #[test]
