@@ -107,6 +107,7 @@ mod tests {
         assert!(segment(3, 3).is_aligned(1));
         assert!(segment(2, 5).is_aligned(2));
         assert!(!segment(1, 5).is_aligned(2));
+        assert!(!segment(1, 2).is_aligned(2));
         assert!(!segment(2, 4).is_aligned(2));
         assert!(segment(0, 7).is_aligned(8));
         assert!(!segment(0, 3).is_aligned(8));

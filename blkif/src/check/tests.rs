@@ -142,6 +142,8 @@ fn a_disk_of_4096_byte_sectors_takes_only_multiples_of_8() {
     assert_eq!(reason(discard(8, 16), &disk, &all()), None);
     assert_eq!(reason(discard(4, 16), &disk, &all()), Some(Reason::Unaligned));
     assert_eq!(reason(discard(8, 12), &disk, &all()), Some(Reason::Unaligned));
+    // Both are off by the same.
+    assert_eq!(reason(discard(4, 12), &disk, &all()), Some(Reason::Unaligned));
 }
 
 #[test]
