@@ -23,7 +23,7 @@ fn bytes(volume: &mut dyn Volume, at: u64, length: usize) -> Result<Vec<u8>, Los
     let (first, skip) = (at / sector_bytes, at % sector_bytes);
     let skip = usize::try_from(skip).map_err(|_| Lost)?;
     let count = ((skip + length) as u64).div_ceil(sector_bytes);
-    if first.checked_add(count).is_none_or(|end| end > sizes.sectors) {
+    if !sizes.hold(first, count) {
         return Err(Lost);
     }
     let mut whole = vec![0; usize::try_from(count * sector_bytes).map_err(|_| Lost)?];
@@ -61,4 +61,46 @@ pub(crate) fn size_high(volume: &mut dyn Volume, number: u32) -> Result<Option<u
     let inode = table.checked_mul(block_bytes).and_then(|at| at.checked_add(place * inode_bytes));
     let Some(inode) = inode else { return Ok(None) };
     Ok(Some(le32(&bytes(volume, inode, 128)?, 108)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::door::Sizes;
+
+    /// Sixteen sectors, each full of its number.
+    struct Numbered;
+
+    impl Volume for Numbered {
+        fn sizes(&self) -> Sizes {
+            Sizes { sector_bytes: 512, sectors: 16, read_only: true }
+        }
+
+        fn read(&mut self, sector: u64, out: &mut [u8]) -> Result<(), Lost> {
+            for (number, out) in (sector..).zip(out.chunks_mut(512)) {
+                assert!(number < 16, "sector {number} is not on the volume");
+                out.fill(number.to_le_bytes()[0]);
+            }
+            Ok(())
+        }
+
+        fn write(&mut self, _sector: u64, _data: &[u8]) -> Result<(), Lost> {
+            Err(Lost)
+        }
+
+        fn flush(&mut self) -> Result<(), Lost> {
+            Ok(())
+        }
+    }
+
+    /// `rsext4` reads an inode before its link is followed, so that no image shows this bound.
+    #[test]
+    fn bytes_are_read_at_any_place_up_to_the_end_and_none_behind_it() {
+        assert_eq!(bytes(&mut Numbered, 510, 4), Ok(vec![0, 0, 1, 1]));
+        assert_eq!(bytes(&mut Numbered, 512, 512), Ok(vec![1; 512]));
+        assert_eq!(bytes(&mut Numbered, 16 * 512 - 3, 3), Ok(vec![15; 3]));
+        for (at, length) in [(16 * 512 - 3, 4), (16 * 512, 1), (u64::MAX, 1)] {
+            assert_eq!(bytes(&mut Numbered, at, length), Err(Lost), "{at} {length}");
+        }
+    }
 }

@@ -216,9 +216,19 @@ fn check_sound(system: &mut FileSystem<'_>) {
     assert!(matches!(system.find("/round"), Err(Error::Other(_))), "a link to itself");
 }
 
+/// A volume holds what ends on it.
+fn check_bound(choices: &mut Choices<'_>) {
+    let sectors = choices.number(1 << 20, &[0, u64::MAX]);
+    let edges = [0, sectors, u64::MAX];
+    let (first, count) = (choices.number(sectors, &edges), choices.number(sectors, &edges));
+    let sizes = Sizes { sector_bytes: 512, sectors, read_only: false };
+    let holds = u128::from(first) + u128::from(count) <= u128::from(sectors);
+    assert_eq!(sizes.hold(first, count), holds, "{count} sectors from {first} on of {sectors}");
+}
+
 fn step(choices: &mut Choices<'_>, system: &mut FileSystem<'_>, node: &mut Option<Node>) {
     let path = choices.of(&PATHS);
-    match choices.below(12) {
+    match choices.below(13) {
         0..3 => *node = system.find(path).ok().or(*node),
         3 | 4 => drop(system.list(path)),
         5 | 6 => {
@@ -241,6 +251,7 @@ fn step(choices: &mut Choices<'_>, system: &mut FileSystem<'_>, node: &mut Optio
             );
         }
         10 => drop(system.make_folder(path)),
+        11 => check_bound(choices),
         _ => drop(system.remove(path)),
     }
     let space = system.space();
