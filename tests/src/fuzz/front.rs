@@ -1,20 +1,22 @@
 //! Target `front`: the production device and disk of a guest whose back answers anything.
 //!
-//! An honest back is never blamed; what completes was submitted, once, and with an answer that was
-//! given; a lie ends the disk for good, and no page in flight is used again; when the back has let
-//! go, nothing is lent.
+//! A back is blamed for the first false answer and for nothing before it; what completes was
+//! submitted, once, and with an answer that was given; a lie ends the disk for good, and no page in
+//! flight is used again; the front's state 3 comes after its ring; when the back has let go, nothing
+//! is lent.
 
-use std::collections::BTreeMap;
+use std::cell::Cell;
+use std::collections::{BTreeMap, BTreeSet};
 
 use blkfront::elevator::{Elevators, Time};
 use blkfront::{Completion, Device, Disk, Fault, Tag, Wishes};
-use blkif::{Operation, Raw, Response, Status};
+use blkif::{Abi, FrontOffer, ORDER_MAX, Operation, Raw, Response, Status};
 use sim::{Domain, Sim};
-use xen::{DomainId, Store, Transaction};
+use xen::{DomainId, Store, StoreError, Transaction, XenbusState};
 
 use super::Share;
 use super::choices::Choices;
-use crate::RawBack;
+use crate::{Hook, Hooked, RawBack};
 
 const GUEST: DomainId = DomainId(5);
 const LIAR: DomainId = DomainId(7);
@@ -36,14 +38,15 @@ pub(super) fn check(bytes: &[u8]) -> Share {
         stage.step(&mut choices);
         stage.check_pages();
     }
-    let honest = !stage.lied && !stage.moved;
+    let honest = !stage.lied() && !stage.moved;
     stage.end();
     Share::one(honest)
 }
 
 struct Stage {
     sim: Sim,
-    guest: Domain,
+    /// The guest's xenstore.
+    store: Hooked<Witness>,
     liar: Domain,
     device: Device<Domain, Domain>,
     back: Option<RawBack>,
@@ -51,15 +54,39 @@ struct Stage {
     flights: BTreeMap<usize, (Tag, Operation, usize)>,
     /// What the back has taken and not answered.
     taken: Vec<Raw>,
-    /// The answers given so far.
+    /// The ids of all that it has taken.
+    ids: BTreeSet<u64>,
+    /// The answers given so far, and which was the first that answered nothing.
     given: Vec<Response>,
-    /// The back may break the rules, and has broken one of the ring.
+    first_false: Option<usize>,
+    /// The back may break the rules, and has written into the ring.
     may_lie: bool,
-    lied: bool,
+    poked: bool,
     /// It has said a state or a node that ends the connection.
     moved: bool,
     now: u64,
     fault: Option<Fault>,
+}
+
+/// A back that looks at the front's nodes before each of the front's operations.
+struct Witness {
+    liar: Domain,
+    /// The last state that it saw.
+    seen: Cell<XenbusState>,
+}
+
+impl Hook for Witness {
+    fn pass(&self) -> Result<(), StoreError> {
+        let node = |key: &str| {
+            let path = format!("{FRONT}/{key}");
+            self.liar.read(Transaction::NONE, &path).expect("the back may read")
+        };
+        let state = XenbusState::parse(node("state").as_deref());
+        if self.seen.replace(state) != state && state == XenbusState::Initialised {
+            FrontOffer::read(node, ORDER_MAX, Abi::X86_64).expect("a ring comes before state 3");
+        }
+        Ok(())
+    }
 }
 
 /// The tool stack makes a directory.
@@ -86,17 +113,20 @@ impl Stage {
         let wishes = Wishes { order: choices.of(&[0, 0, 1]), pool_pages: POOL };
         let seam = (guest.clone(), guest.clone());
         let device = Device::open(&guest, "device/vbd/51712", seam, wishes).expect("a device");
+        let witness = Witness { liar: liar.clone(), seen: Cell::new(XenbusState::Unknown) };
         let mut stage = Self {
             sim,
-            guest,
+            store: Hooked { domain: guest, hook: witness },
             liar,
             device,
             back: None,
             flights: BTreeMap::new(),
             taken: Vec::new(),
+            ids: BTreeSet::new(),
             given: Vec::new(),
+            first_false: None,
             may_lie: !choices.valid(),
-            lied: false,
+            poked: false,
             moved: false,
             now: 0,
             fault: None,
@@ -109,11 +139,11 @@ impl Stage {
     fn connect(&mut self, choices: &mut Choices<'_>) {
         self.say(&[("max-ring-page-order", "4"), ("state", "2")]);
         self.back = Some(RawBack::connect(&self.liar, GUEST, FRONT));
-        for feature in ["feature-persistent", "feature-flush-cache", "feature-discard"] {
-            self.say(&[(feature, if choices.valid() { "1" } else { "0" })]);
-        }
-        let size = choices.of(&["512", "512", "4096"]);
-        self.say(&[("sectors", "1024"), ("sector-size", size), ("state", "4")]);
+        let features = ["feature-persistent", "feature-flush-cache", "feature-discard"];
+        let [persistent, flush, discard] =
+            features.map(|feature| (feature, if choices.valid() { "1" } else { "0" }));
+        let size = ("sector-size", choices.of(&["512", "512", "4096"]));
+        self.say(&[persistent, flush, discard, ("sectors", "1024"), size, ("state", "4")]);
         assert!(self.device.is_connected());
     }
 
@@ -126,9 +156,14 @@ impl Stage {
         self.turn();
     }
 
+    /// Whether the back has broken a rule of the ring.
+    fn lied(&self) -> bool {
+        self.poked || self.first_false.is_some()
+    }
+
     fn turn(&mut self) {
         // What cannot be done now is tried again at the next turn.
-        let _ = self.device.turn(&self.guest);
+        let _ = self.device.turn(&self.store);
         if self.device.disk().is_none() {
             self.flights.clear();
         }
@@ -138,7 +173,7 @@ impl Stage {
         match choices.below(32) {
             0..8 => self.submit(choices),
             8..11 => self.with_disk(|disk| disk.kick()),
-            11..15 => self.take(),
+            11..15 => drop(self.take()),
             15..21 => self.answer(choices),
             21..25 => self.poll(),
             25 => self.rest(),
@@ -188,35 +223,50 @@ impl Stage {
         }
     }
 
-    fn take(&mut self) {
-        let Some(back) = &mut self.back else { return };
-        match back.take() {
-            Ok(taken) => self.taken.extend(taken),
-            // The front's index makes no sense to a back that has written into the ring.
-            Err(broken) => assert!(self.lied || self.moved, "the front lies: {broken}"),
-        }
+    /// Takes the next request; tells whether there was one.
+    fn take(&mut self) -> bool {
+        let taken = self.back.as_mut().map_or(Ok(None), RawBack::take);
+        // The front's index makes no sense to a back that has written into the ring.
+        assert!(taken.is_ok() || self.poked || self.moved, "the front lies: {taken:?}");
+        let Ok(Some(raw)) = taken else { return false };
+        assert!(self.ids.insert(raw.id) || self.poked, "an answer given twice would answer this");
+        self.taken.push(raw);
+        true
     }
 
     /// An honest answer to one of those that wait.
     fn answer(&mut self, choices: &mut Choices<'_>) {
-        if self.taken.is_empty() {
-            return self.take();
+        if self.taken.is_empty() && !self.take() {
+            return;
         }
         let at = choices.below(self.taken.len());
-        let Raw { id, operation, .. } = self.taken.swap_remove(at);
+        let Raw { id, operation, .. } = self.taken[at];
         let status = choices.of(&[Status::Okay, Status::Okay, Status::Error, Status::Unsupported]);
         self.give(Response { id, operation, status });
     }
 
+    /// Answers, if there is a slot for it, and notes whether it is an answer to something.
     fn give(&mut self, response: Response) {
-        self.given.push(response);
-        if let Some(back) = &mut self.back {
-            back.answer(response);
+        // What the back could have taken can be answered as well.
+        while self.take() {}
+        if self.back.as_mut().is_some_and(|back| back.answer(response)) {
+            let right = |it: &Raw| (it.id, it.operation) == (response.id, response.operation);
+            match self.taken.iter().position(right) {
+                Some(at) => drop(self.taken.swap_remove(at)),
+                None => drop(self.first_false.get_or_insert(self.given.len())),
+            }
+            self.given.push(response);
         }
     }
 
+    /// How many answers the front has taken for true.
+    fn believed(&mut self) -> usize {
+        let responses = self.device.disk().map_or(0, |disk| disk.counters().responses);
+        usize::try_from(responses).expect("a few")
+    }
+
     fn poll(&mut self) {
-        for _ in 0..=2 * POOL {
+        for _ in 0..=self.flights.len() {
             let Some(disk) = self.device.disk() else { return };
             match disk.poll() {
                 Ok(None) => return,
@@ -235,11 +285,15 @@ impl Stage {
         // What never went down fails when the device closes.
         let same = |response: &Response| response.status == status;
         let given = self.given.iter().any(same) || (self.moved && status == Status::Error);
-        assert!(self.lied || given, "an answer that was not given: {status:?}");
+        assert!(self.lied() || given, "an answer that was not given: {status:?}");
+        let (believed, first_false) = (self.believed(), self.first_false.unwrap_or(usize::MAX));
+        assert!(self.poked || believed <= first_false, "a false answer is believed");
     }
 
     fn blame(&mut self, fault: Fault) {
-        assert!(self.lied, "an honest back is blamed: {fault}");
+        let believed = self.believed();
+        let at_fault = self.first_false == Some(believed);
+        assert!(self.poked || at_fault, "an honest answer is blamed: {fault}");
         assert!(self.fault.is_none_or(|before| before == fault), "another fault than before");
         self.fault = Some(fault);
     }
@@ -265,26 +319,34 @@ impl Stage {
     /// An answer to nothing, to something else, a second one, or a word anywhere in the ring.
     fn lie(&mut self, choices: &mut Choices<'_>) {
         let Some(back) = &self.back else { return };
-        self.lied = true;
         let status = Status::Okay;
-        match choices.below(6) {
-            0 => back.poke(choices.below(4), choices.byte().into()),
-            1 => back.poke(choices.below(64), choices.word()),
+        match choices.below(8) {
+            0 => {
+                back.poke(choices.below(4), choices.byte().into());
+                self.poked = true;
+            }
+            1 => {
+                back.poke(choices.below(64), choices.word());
+                self.poked = true;
+            }
             2 => {
                 let id = if choices.valid() { choices.byte().into() } else { choices.double() };
                 self.give(Response { id, operation: choices.of(&[0, 1, 3, 5, 6]), status });
             }
-            3 | 4 => {
+            3..6 => {
                 // One of the last few once more, whose place may be another's by now.
                 let least = self.given.len().saturating_sub(8);
                 if let Some(last) = self.given.len().checked_sub(least + 1) {
                     self.give(self.given[least + choices.below(last + 1)]);
                 }
             }
-            _ => {
-                if let Some(Raw { id, .. }) = self.taken.first() {
-                    let id = *id;
-                    self.give(Response { id, operation: choices.byte(), status });
+            kind => {
+                if let Some(&Raw { id, operation, .. }) = self.taken.first() {
+                    let response = match kind {
+                        6 => Response { id, operation: choices.byte(), status },
+                        _ => Response { id: id ^ 1 << choices.below(64), operation, status },
+                    };
+                    self.give(response);
                 }
             }
         }
