@@ -1,36 +1,28 @@
 //! Target `negotiation`: what the two sides write into xenstore, and the back's whole control plane
 //! in front of a guest and a tool stack that write anything at any time.
 //!
-//! What is agreed on is within what both offered and what a ring can be; a refusal names a node;
-//! what is written is read back; and however a connection goes, in the end nothing is held.
+//! What is agreed on is within what both offered and what a ring can be, and is what the nodes say;
+//! a refusal names a node; what is written is read back.
+
+mod handshake;
 
 use std::cell::RefCell;
 use std::fmt;
 
-use blkback::connect::Leave;
 use blkif::{
     Abi, BACK_KEYS, BackOffer, FRONT_KEYS, Features, FrontOffer, Geometry, ORDER_MAX, RING_REFS,
     Refusal, negotiate,
 };
-use ring::Index;
-use sim::{Domain, Faults};
-use xen::{DomainId, Store, Transaction};
 
 use super::Share;
 use super::choices::Choices;
-use crate::{RawFront, Wanted, World};
-
-/// Steps of an input, at most.
-const STEPS_MAX: usize = 64;
-const GUEST: DomainId = DomainId(5);
-const DISK: Wanted<'static> = Wanted::new(5, 51712, "/a.img");
 
 pub(super) fn check(bytes: &[u8]) -> Share {
     let mut choices = Choices::new(bytes);
     if choices.valid() {
         return Share::one(offers(&mut choices));
     }
-    handshake(&mut choices);
+    handshake::check(&mut choices);
     Share::default()
 }
 
@@ -39,6 +31,14 @@ type Nodes = Vec<(String, String)>;
 
 fn find<'a>(nodes: &'a Nodes, key: &str) -> Option<&'a str> {
     nodes.iter().rev().find(|node| node.0 == key).map(|node| node.1.as_str())
+}
+
+/// The number in a node, as anybody would read it; `None` if there is no such node.
+fn number(nodes: &Nodes, key: &str) -> Option<u64> {
+    find(nodes, key).map(|text| {
+        assert!(text.bytes().all(|byte| byte.is_ascii_digit()), "{key} is {text:?}, and was taken");
+        text.parse().expect("a number, since it was taken")
+    })
 }
 
 /// Notes what a side writes.
@@ -143,8 +143,11 @@ fn offers(choices: &mut Choices<'_>) -> bool {
         Ok(agreed) => {
             assert!(agreed.order <= back.max_order.min(ORDER_MAX));
             assert_eq!((agreed.order, agreed.abi), (front.order(), front.abi));
-            assert!(back.features.contains(agreed.features));
-            assert!(!agreed.persistent() || front.features.contains(Features::PERSISTENT));
+            let (ours, theirs) = (front.features, back.features);
+            assert_eq!(agreed.persistent(), (ours & theirs).contains(Features::PERSISTENT));
+            assert_eq!(agreed.flush(), theirs.contains(Features::FLUSH));
+            assert_eq!(agreed.discard(), theirs.contains(Features::DISCARD));
+            assert_eq!(agreed.discard_limits, back.discard);
             geometry.is_ok()
         }
     }
@@ -167,6 +170,17 @@ fn check_front(nodes: &Nodes, front: &Result<FrontOffer, Refusal>, max_order: u3
             pages.dedup();
             assert_eq!(pages.len(), offer.ring.len(), "one page twice");
             assert_ne!(offer.port.0, 0);
+            let (order, port) = (u64::from(offer.order()), u64::from(offer.port.0));
+            assert_eq!(number(nodes, "ring-page-order").unwrap_or(0), order);
+            assert_eq!(number(nodes, "event-channel"), Some(port));
+            assert_eq!(number(nodes, "multi-queue-num-queues").unwrap_or(1), 1);
+            let persistent = number(nodes, "feature-persistent").is_some_and(|it| it != 0);
+            assert_eq!(offer.features.contains(Features::PERSISTENT), persistent);
+            for (page, key) in offer.ring.iter().zip(RING_REFS) {
+                // One page has a name of its own, which goes first.
+                let own = if order == 0 { number(nodes, "ring-ref") } else { None };
+                assert_eq!(own.or_else(|| number(nodes, key)), Some(page.0.into()), "{key}");
+            }
             let abi = find(nodes, "protocol").map_or(Abi::WHEN_MISSING.protocol(), |it| it);
             assert_eq!(offer.abi.protocol(), abi);
             let written = RefCell::default();
@@ -183,10 +197,20 @@ fn check_back(nodes: &Nodes, back: &Result<BackOffer, Refusal>) {
     match back {
         Err(refusal) => check_refusal(refusal),
         Ok(offer) => {
-            assert!(offer.max_order <= ORDER_MAX && offer.discard.granularity_bytes >= 512);
-            let on =
-                |key| find(nodes, key).is_some_and(|it| !it.trim_start_matches('0').is_empty());
-            assert_eq!(offer.features.contains(Features::FLUSH), on("feature-flush-cache"));
+            let order = number(nodes, "max-ring-page-order").unwrap_or(0);
+            assert_eq!(u64::from(offer.max_order), order.min(ORDER_MAX.into()));
+            for (key, feature) in [
+                ("feature-persistent", Features::PERSISTENT),
+                ("feature-flush-cache", Features::FLUSH),
+                ("feature-discard", Features::DISCARD),
+            ] {
+                let on = number(nodes, key).is_some_and(|it| it != 0);
+                assert_eq!(offer.features.contains(feature), on, "{key}");
+            }
+            let granularity = number(nodes, "discard-granularity").unwrap_or(512).max(512);
+            let alignment = number(nodes, "discard-alignment").unwrap_or(0);
+            assert_eq!(u64::from(offer.discard.granularity_bytes), granularity);
+            assert_eq!(u64::from(offer.discard.alignment_bytes), alignment);
             let written = RefCell::default();
             let Ok(()) = offer.write_limits(writer(&written));
             let Ok(()) = offer.write_features(writer(&written));
@@ -204,77 +228,17 @@ fn check_geometry(nodes: &Nodes, geometry: &Result<Geometry, Refusal>) {
             assert!(disk.sectors <= blkif::SECTORS_MAX);
             assert!(disk.sector_size.is_power_of_two());
             assert!((512..=4096).contains(&disk.sector_size));
-            let sectors = find(nodes, "sectors").and_then(|it| it.parse().ok());
-            assert_eq!(Some(disk.sectors), sectors);
+            assert_eq!(Some(disk.sectors), number(nodes, "sectors"));
+            let size = number(nodes, "sector-size").unwrap_or(512);
+            assert_eq!(u64::from(disk.sector_size), size);
+            let physical = number(nodes, "physical-sector-size").unwrap_or(size);
+            assert_eq!(u64::from(disk.physical_sector_size), physical);
+            let read_only = number(nodes, "info").unwrap_or(0) & 4 != 0;
+            assert_eq!(disk.read_only(), read_only);
             let written = RefCell::default();
             let Ok(()) = disk.write(writer(&written));
             let again = |key: &str| find(&written.borrow(), key).map(str::to_owned);
             assert_eq!(Geometry::read(again).as_ref(), Ok(disk));
         }
-    }
-}
-
-/// A guest and a tool stack do anything; the back's control plane and its workers are ours.
-fn handshake(choices: &mut Choices<'_>) {
-    let mut world = World::new(choices.byte().into());
-    world.image(DISK.image, 64);
-    if choices.rarely(4) {
-        world.sim.set_faults(Faults::MANY);
-    }
-    let guest = world.guest(GUEST.0).domain;
-    DISK.attach(&world.dom0).expect("attached");
-    let mut fronts: Vec<RawFront> = Vec::new();
-    for _ in 0..STEPS_MAX {
-        if choices.is_empty() {
-            break;
-        }
-        step(choices, &mut world, &guest, &mut fronts);
-    }
-    world.sim.set_faults(Faults::default());
-    world.leave_back(Leave::Stay);
-    world.sim.kill(GUEST);
-    DISK.remove(&world.dom0).expect("removed");
-    world.settle_back();
-    assert!(world.is_back_idle(), "the back does not come to rest");
-    assert_eq!(world.devices(), 0);
-    drop(fronts);
-    world.end();
-}
-
-fn step(choices: &mut Choices<'_>, world: &mut World, guest: &Domain, fronts: &mut Vec<RawFront>) {
-    let front = DISK.front();
-    let dom0 = world.dom0.clone();
-    // What a side may not do is refused.
-    match choices.below(16) {
-        0..5 => {
-            let keys = [&["state"; 4][..], &FRONT_KEYS, &RING_REFS[..2]].concat();
-            let key = choices.of(&keys);
-            let value = wild_value(choices, key);
-            let _ = guest.write(Transaction::NONE, &format!("{front}/{key}"), &value);
-        }
-        5..8 if fronts.len() < 4 => {
-            let (abi, order) = (choices.of(&[Abi::X86_64, Abi::X86_32]), choices.of(&[0, 1]));
-            let start = Index::new(0);
-            let ring = RawFront::lend(guest, &front, DomainId::ZERO, abi, (order, start));
-            // The directory may be gone.
-            let _ = ring.offer().write(|key, value| ring.write(key, &value.to_string()));
-            let _ = ring.write("state", "3");
-            fronts.push(ring);
-        }
-        8 => drop(guest.remove(Transaction::NONE, &front)),
-        9 => {
-            let keys = ["state", "online", "frontend", "params", "mode"];
-            let key = choices.of(&keys);
-            let value = choices.of(&["0", "1", "2", "4", "5", "6", "w", "r", ""]);
-            let _ = dom0.write(Transaction::NONE, &format!("{}/{key}", DISK.back()), value);
-        }
-        10 => drop(DISK.detach(&dom0)),
-        11 => drop(DISK.remove(&dom0)),
-        12 => drop(DISK.attach(&dom0)),
-        13 => world.leave_back(choices.of(&[Leave::Ask, Leave::Stay, Leave::Stay])),
-        _ => {}
-    }
-    for _ in 0..choices.below(6) {
-        world.turn_back();
     }
 }
