@@ -1,6 +1,6 @@
 //! Both ends in two threads over one set of pages, with every byte checked.
 //!
-//! Natively a stress test of the wake-ups; under Miri (`cargo +nightly miri test -p ring`) a proof
+//! Natively a stress test of the wake-ups; under Miri (`cargo xtask test miri`) a proof
 //! for the schedules it takes that there is no data race: every shared word is atomic. A lost
 //! wake-up ends in a message after [`PATIENCE`], not in a test that hangs.
 #![cfg(not(any(loom, narrow)))]

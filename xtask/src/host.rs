@@ -152,6 +152,9 @@ pub fn cargo() -> Command {
     cargo
 }
 
+/// The profile of what is built to run a short time (see the workspace's manifest).
+pub const TRIAL: &str = "trial";
+
 /// A program of the crate `tests`, which depends on this one and so can only be started and not be
 /// called, with the options that are set.
 pub fn tests_program(name: &str, options: &[(&str, Option<String>)]) -> Command {

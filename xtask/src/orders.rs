@@ -12,7 +12,7 @@ use std::process::{Command, Stdio};
 use std::time::Instant;
 
 use crate::error::{Context, LabError, Result};
-use crate::host::{self, Host};
+use crate::host::{self, Host, TRIAL};
 use crate::{build, interrupt};
 
 /// The weaker orderings that may stand in the place of one, in the word `Ordering::…`.
@@ -206,12 +206,11 @@ fn first_failure(models: &mut Command) -> Result<Option<String>> {
     }
 }
 
-/// Each program is built to fail at once: optimized, but not at any price.
+/// Each program is built to fail at once.
 fn cargo(folder: &Path) -> Command {
     let mut cargo = host::cargo();
-    cargo.current_dir(folder).args(["test", "-p", "ring", "--release", "--test", "loom"]);
+    cargo.current_dir(folder).args(["test", "-p", "ring", "--profile", TRIAL, "--test", "loom"]);
     cargo.arg("--target-dir").arg(folder.join("target")).env("RUSTFLAGS", "--cfg loom");
-    cargo.env("CARGO_PROFILE_RELEASE_LTO", "off").env("CARGO_PROFILE_RELEASE_CODEGEN_UNITS", "16");
     cargo
 }
 

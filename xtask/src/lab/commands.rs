@@ -125,8 +125,9 @@ impl Lab {
 
     /// Makes a file in Dom0; it may be run there.
     pub fn put_bytes(&self, bytes: &[u8], dom0_path: &str) -> Result<()> {
-        let path = host::quoted(dom0_path);
-        let command = format!("mkdir -p $(dirname {path}) && cat >{path} && chmod 755 {path}");
+        let folder = Path::new(dom0_path).parent().unwrap_or(Path::new("/"));
+        let (path, folder) = (host::quoted(dom0_path), host::quoted(&folder.display().to_string()));
+        let command = format!("mkdir -p {folder} && cat >{path} && chmod 755 {path}");
         let job = self.start_with_input(&command)?;
         if !bytes.is_empty() {
             self.input(job, bytes)?;
