@@ -19,7 +19,7 @@ pub(crate) const STORIES: &[Story] = &[
 /// Disks in Dom0's memory: how fast the host's are would change how requests come together.
 const DISKS: [&str; 2] = ["/dev/ram0", "/dev/ram1"];
 /// Requests of one measurement: more than enough for a neighbour to begin and end meanwhile.
-const REQUESTS: u32 = 50_000;
+const REQUESTS: u32 = 20_000;
 /// The most that a neighbour may change, in percent.
 const CHANGE_MAX: f64 = 5.0;
 

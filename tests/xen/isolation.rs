@@ -16,8 +16,8 @@ use crate::scene::{
 };
 
 pub(crate) const STORIES: &[Story] = &[
-    ("a_guest_verifies_its_data_while_others_crash_loop_and_are_destroyed", neighbours),
     ("a_hostile_ring_closes_its_own_disk_with_a_reason_and_no_other", hostile),
+    ("a_guest_verifies_its_data_while_others_crash_loop_and_are_destroyed", neighbours),
     ("what_xl_is_to_do_with_a_crashed_guest_is_done", on_crash),
     ("a_guest_under_load_that_is_shut_down_keeps_what_was_acknowledged", shut_down),
     ("a_guest_under_load_that_is_destroyed_keeps_what_was_acknowledged", destroyed),

@@ -172,7 +172,8 @@ impl Scene {
     pub(crate) fn inventory(&self) -> Result<Inventory> {
         let nodes = self.dom0(
             "xenstore-ls -f | grep -e /vbd/ -e /qdisk/ -e pvblk -e ^/vm/ -e ^/local/domain/[1-9] \
-             || true; xl list | awk 'NR>1 {print \"domain\", $1}'; losetup -a",
+             || true; xl list | awk 'NR>1 {print \"domain\", $1}'; \
+             cat /sys/block/loop*/loop/backing_file 2>/dev/null; true",
         )?;
         // Tool stacks leave the empty folders that devices were in.
         let empty = |line: &&str| line.ends_with("= \"\"");
