@@ -34,8 +34,7 @@ fn busy(scene: &Scene, name: &str) -> Result<()> {
 fn process_of(scene: &Scene, guest: &str) -> Result<String> {
     // The brackets keep the search from finding itself.
     let found = scene.dom0(&format!(
-        "d=\"devic[e] $(xl domid {guest})/\"; for p in /proc/[0-9]*; do \
-         {{ tr '\\0' ' ' <$p/cmdline; }} 2>/dev/null | grep -q \"$d\" && echo ${{p#/proc/}}; done; true"
+        "ps -o pid,args | awk \"/devic[e] $(xl domid {guest})\\\\//\"' {{print $1}}'"
     ))?;
     match found.split_whitespace().collect::<Vec<_>>()[..] {
         [process] => Ok(process.into()),
@@ -56,6 +55,19 @@ impl Status {
         let words: Vec<&str> = line.unwrap_or_default().split_whitespace().collect();
         ensure(words == wanted, || format!("{key} {words:?}, not {wanted:?}"))
     }
+}
+
+/// What a process may have at most of something, whatever it does.
+fn limits(scene: &Scene, process: &str, wanted: &[(&str, u64)]) -> Result<()> {
+    let text = scene.dom0(&format!("cat /proc/{process}/limits"))?;
+    for (what, most) in wanted {
+        let line = text.lines().find_map(|line| line.strip_prefix(what)).unwrap_or_default();
+        // The soft limit and the hard one.
+        let found: Vec<&str> = line.split_whitespace().take(2).collect();
+        let most = most.to_string();
+        ensure(found == [&most, &most], || format!("{what}: {found:?}, not {most}"))?;
+    }
+    Ok(())
 }
 
 fn descriptors(scene: &Scene, process: &str) -> Result<Vec<String>> {
@@ -79,6 +91,8 @@ fn rights(scene: &Scene) -> Result<()> {
     ] {
         status.is(key, wanted)?;
     }
+    let own = [("Max address space", 128 << 20), ("Max open files", 16), ("Max core file size", 0)];
+    limits(scene, &device, &own)?;
     let open = descriptors(scene, &device)?;
     println!("    a device has open: {}", open.join(" "));
     for (kind, most) in [
@@ -103,6 +117,7 @@ fn rights(scene: &Scene) -> Result<()> {
     }
     status.is("NoNewPrivs:", &["1"])?;
     status.is("Seccomp:", &["2"])?;
+    limits(scene, daemon, &[("Max data size", 512 << 20), ("Max core file size", 0)])?;
     let open = descriptors(scene, daemon)?;
     println!("    the daemon has open: {}", open.join(" "));
     ensure(!open.iter().any(|name| name.contains("privcmd")), || format!("{open:?}"))?;
