@@ -34,7 +34,8 @@ pub fn number(name: &str) -> Option<u32> {
     }
 }
 
-/// The name under which a Linux guest shows a disk number, if it is one of the `xvd` family.
+/// The name that has this number, if there is one in the `xvd` family: what a Linux guest shows. The
+/// first disks have none for their numbers in the later scheme, which nobody gives them.
 pub fn name(number: u32) -> Option<String> {
     // Whatever stands above the extended numbers' mark is no number of a disk.
     let (disk, partition) = if number >> 28 == EXTENDED >> 28 {
@@ -52,7 +53,8 @@ pub fn name(number: u32) -> Option<String> {
     }
     let letters: String = letters.iter().rev().collect();
     let partition = if partition == 0 { String::new() } else { partition.to_string() };
-    Some(format!("xvd{letters}{partition}"))
+    let name = format!("xvd{letters}{partition}");
+    (self::number(&name) == Some(number)).then_some(name)
 }
 
 /// Prefix, disk and partition of a name.
@@ -131,5 +133,8 @@ mod tests {
         }
         assert_eq!(name(2048), None);
         assert_eq!(name(3 << 28 | 1 << 8), None, "the number of another disk with one bit more");
+        for early in [1 << 28, 1 << 28 | 15 << 8 | 15] {
+            assert_eq!(name(early), None, "{early:#x}: an early disk in the later scheme");
+        }
     }
 }

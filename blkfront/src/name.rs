@@ -20,12 +20,15 @@ impl DiskName {
         self.0
     }
 
-    /// Which disk and which partition (0: the whole), for the numbers that mean `xvd`.
+    /// Which disk and which partition (0: the whole), for the numbers that mean `xvd`. A name has one
+    /// number: the later scheme is for what the first cannot say.
     const fn xvd(self) -> Option<(u32, u32)> {
         if self.0 >> 8 == 202 {
-            Some((self.0 >> 4 & 0xf, self.0 & 0xf))
-        } else if self.0 >> 28 == 1 {
-            Some((self.0 >> 8 & 0xf_ffff, self.0 & 0xff))
+            return Some((self.0 >> 4 & 0xf, self.0 & 0xf));
+        }
+        let (disk, partition) = (self.0 >> 8 & 0xf_ffff, self.0 & 0xff);
+        if self.0 >> 28 == 1 && (disk >= 16 || partition >= 16) {
+            Some((disk, partition))
         } else {
             None
         }
@@ -65,6 +68,9 @@ mod tests {
             (51967, "xvdp15"),
             (1 << 28 | 16 << 8, "xvdq"),
             (1 << 28 | 26 << 8 | 3, "xvdaa3"),
+            (1 << 28 | 16, "xvda16"),
+            (1 << 28, "vbd268435456"),
+            (1 << 28 | 15 << 8 | 15, "vbd268439311"),
             (768, "vbd768"),
             (0, "vbd0"),
             (u32::MAX, "vbd4294967295"),
