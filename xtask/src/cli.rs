@@ -3,6 +3,7 @@
 //! Words follow what users of xl, fio and virtme-ng have in their fingers. Nothing is decided here.
 
 mod checks;
+mod figures;
 
 use std::io::{Write, stdout};
 use std::path::PathBuf;
@@ -16,13 +17,13 @@ use xtask::error::{LabError, Result};
 use xtask::guest::Backend;
 use xtask::host::Host;
 use xtask::lab::{self, Lab, LabConfig};
-use xtask::pairs::{self, Pairs};
 use xtask::progress::Progress;
 use xtask::qemu::HostDisk;
 use xtask::run::{Kernel, Run};
 use xtask::{build, run, setup, smoke};
 
 use checks::{FuzzTask, MeasureTask, OrdersTask, SimTask, TestTask, TortureTask};
+use figures::{BenchTask, PairsTask};
 
 const EXIT_CODES: &str = "\
 Exit codes: 0 ok · 1 failed · 2 usage · 3 environment missing (the message names the package) ·
@@ -54,6 +55,8 @@ pub(crate) enum Task {
     Smoke(SmokeTask),
     /// Measure both fronts on both backs in one boot: I/Os per second, and ratios
     Pairs(PairsTask),
+    /// What a second queue costs: waits of heavy writes under one elevator and under two, on models
+    Bench(BenchTask),
     /// Front, back, control planes and disks on a simulated Xen, seed after seed
     Sim(SimTask),
     /// Run every gate: format, lints, docs, tests, loom, Miri, torture, simulator, fuzzer, smoke, real Xen
@@ -333,33 +336,6 @@ impl SmokeTask {
         let status = smoke::run(host, &machine)?;
         eprintln!("smoke: exit status {status}");
         Ok(status)
-    }
-}
-
-/// `cargo xtask pairs`.
-#[derive(Args)]
-#[command(after_help = EXIT_CODES)]
-pub(crate) struct PairsTask {
-    #[command(flatten)]
-    common: Common,
-    /// Seconds for each kind of I/O
-    #[arg(long, default_value_t = 2, value_name = "SECONDS")]
-    runtime: u32,
-    /// Count time by instructions, 2^N ns each: figures then depend little on the host's load
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(0..=10))]
-    icount: Option<u8>,
-}
-
-impl PairsTask {
-    /// Runs the task.
-    pub(crate) fn run(&self) -> Result<u8> {
-        let verbose = self.common.verbose;
-        let pairs = Pairs { seconds: self.runtime, icount: self.icount, verbose };
-        let figures = pairs::run(&pairs, &Progress::new(verbose))?;
-        print(&format!(
-            "{figures}(I/Os per second, mean of two rounds; in brackets each round's ratio to Linux × kernel)\n"
-        ));
-        Ok(0)
     }
 }
 

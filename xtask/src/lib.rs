@@ -12,6 +12,8 @@ pub mod wire;
 #[cfg(feature = "host")]
 pub mod bench;
 #[cfg(feature = "host")]
+pub mod benchmarks;
+#[cfg(feature = "host")]
 pub mod beside;
 #[cfg(feature = "host")]
 pub mod bootdisk;

@@ -23,6 +23,7 @@ fn main() -> ExitCode {
         Task::Shell(task) => task.run(),
         Task::Smoke(task) => task.run(),
         Task::Pairs(task) => task.run(),
+        Task::Bench(task) => task.run(),
         Task::Sim(task) => task.run(),
         Task::Test(task) => task.run(),
         Task::Torture(task) => task.run(),

@@ -1,0 +1,9 @@
+//! What the pair costs, beside others and against models.
+//!
+//! A benchmark reports and never judges: nothing here fails because something was slow.
+#![forbid(unsafe_code)]
+
+pub mod queueing;
+mod report;
+
+pub use report::{json, plot, table};
