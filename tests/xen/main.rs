@@ -4,9 +4,7 @@
 //! daemon, last the one that stops it. Each case leaves Dom0 as it found it; what it attached and
 //! what xenstore holds afterwards is compared. Words on the command line choose cases by name.
 //! `cargo xtask test` runs this; alone: `cargo test -p tests --test xen -- [-v] [WORD]…`. With
-//! `--icount` the machine counts time by instructions, for the stories that need that. With
-//! `--part=1/2` every other story is told, and with `--part=2/2` the rest: two labs at the same time
-//! are done sooner than one.
+//! `--icount` the machine counts time by instructions, for the stories that need that.
 
 mod bad_input;
 mod boot;
@@ -79,12 +77,8 @@ fn main() -> ExitCode {
         words.iter().filter(|word| !word.starts_with('-')).map(String::as_str).collect();
     let chosen = |name: &str| wanted.is_empty() || wanted.iter().any(|word| name.contains(word));
     let counted = words.iter().any(|word| word == "--icount");
-    let Some((part, parts)) = part_of(&words) else {
-        eprintln!("error: --part=K/N takes two numbers, K from 1 to N");
-        return ExitCode::from(2);
-    };
     let stories = stories(counted).into_iter().filter(|story| chosen(story.0.0));
-    let stories: Vec<_> = stories.skip(part - 1).step_by(parts).collect();
+    let stories: Vec<_> = stories.collect();
     if words.iter().any(|word| word == "--list") {
         stories.iter().for_each(|((name, _), _)| println!("{name}: test"));
         return ExitCode::SUCCESS;
@@ -97,16 +91,6 @@ fn main() -> ExitCode {
             error.exit_code()
         }
     }
-}
-
-/// Which part of how many is to be told; `None` if that cannot be understood.
-fn part_of(words: &[String]) -> Option<(usize, usize)> {
-    let Some(text) = words.iter().find_map(|word| word.strip_prefix("--part=")) else {
-        return Some((1, 1));
-    };
-    let (part, parts) = text.split_once('/')?;
-    let (part, parts) = (part.parse().ok()?, parts.parse().ok()?);
-    (1..=parts).contains(&part).then_some((part, parts))
 }
 
 /// Tells all stories and gives the number of those that failed. A lab that has crashed ends it.

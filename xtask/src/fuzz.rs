@@ -23,7 +23,7 @@ pub use figures::Figures;
 pub use session::{Failure, Outcome};
 
 /// Targets that run at a time.
-const AT_A_TIME: usize = 2;
+const AT_A_TIME: usize = 3;
 /// How often progress is shown.
 const SHOWN_EVERY: Duration = Duration::from_secs(10);
 /// What the compiler is told, as cargo-fuzz tells it: to count every edge, to show what is compared,
@@ -71,7 +71,7 @@ pub fn names() -> Result<Vec<String>> {
     Ok(names)
 }
 
-/// Runs the targets, two at a time. A target that fails is in the outcomes.
+/// Runs the targets, three at a time. A target that fails is in the outcomes.
 ///
 /// # Errors
 /// Only what keeps the fuzzers from running.

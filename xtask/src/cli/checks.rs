@@ -147,7 +147,7 @@ pub(crate) struct FuzzTask {
     /// Print the targets, run nothing
     #[arg(short = 'N', long)]
     dry_run: bool,
-    /// Seconds for each target; two run at a time
+    /// Seconds for each target; three run at a time
     #[arg(long, default_value_t = 60, value_name = "SECONDS")]
     seconds: u64,
     /// Make the corpus anew instead: of all that is known the least that reaches every edge
