@@ -4,6 +4,8 @@
 //! later disks and partitions have extended numbers, `1 << 28 | disk << 8 | partition`. A plain
 //! number, decimal or hexadecimal, is taken as it is.
 
+use blkif::DiskName;
+
 /// Above this the guest interface has no disks.
 const DISKS_MAX: u32 = 1 << 20;
 const PARTITIONS_MAX: u32 = 255;
@@ -34,27 +36,10 @@ pub fn number(name: &str) -> Option<u32> {
     }
 }
 
-/// The name that has this number, if there is one in the `xvd` family: what a Linux guest shows. The
-/// first disks have none for their numbers in the later scheme, which nobody gives them.
+/// The name under which a Linux guest shows a disk number, if it is one of the `xvd` family.
 pub fn name(number: u32) -> Option<String> {
-    // Whatever stands above the extended numbers' mark is no number of a disk.
-    let (disk, partition) = if number >> 28 == EXTENDED >> 28 {
-        (number >> 8 & (DISKS_MAX - 1), number & 0xff)
-    } else if number & !0xff == XVD {
-        (number >> 4 & 0xf, number & 0xf)
-    } else {
-        return None;
-    };
-    let mut letters = Vec::new();
-    let mut rest = disk + 1;
-    while rest > 0 {
-        letters.push(char::from(b'a' + u8::try_from((rest - 1) % 26).ok()?));
-        rest = (rest - 1) / 26;
-    }
-    let letters: String = letters.iter().rev().collect();
-    let partition = if partition == 0 { String::new() } else { partition.to_string() };
-    let name = format!("xvd{letters}{partition}");
-    (self::number(&name) == Some(number)).then_some(name)
+    let name = DiskName::new(number);
+    name.is_xvd().then(|| name.to_string())
 }
 
 /// Prefix, disk and partition of a name.

@@ -25,7 +25,6 @@ mod lane;
 mod lender;
 mod loading;
 mod local;
-mod name;
 mod offered;
 mod pool;
 mod slots;
@@ -33,6 +32,7 @@ mod slots;
 #[cfg(test)]
 mod fake;
 
+pub use blkif::DiskName;
 pub use counters::Counters;
 pub use device::{Device, DeviceError, Wishes};
 pub use disk::{Completion, Disk, Refused};
@@ -40,5 +40,4 @@ pub use inflight::Tag;
 pub use lane::{Fault, SubmitError};
 pub use lender::{Lender, Lent, SetupError};
 pub use local::{LOCAL_SLOTS, Local, Medium};
-pub use name::DiskName;
 pub use pool::{BUFFER_BYTES_MAX, Buffer, POOL_PAGES_MAX};

@@ -20,6 +20,11 @@ impl DiskName {
         self.0
     }
 
+    /// Whether it is a disk of the `xvd` family, or a partition of one.
+    pub const fn is_xvd(self) -> bool {
+        self.xvd().is_some()
+    }
+
     /// Which disk and which partition (0: the whole), for the numbers that mean `xvd`. A name has one
     /// number: the later scheme is for what the first cannot say.
     const fn xvd(self) -> Option<(u32, u32)> {
@@ -54,7 +59,9 @@ fn letters(f: &mut fmt::Formatter<'_>, disk: u32) -> fmt::Result {
 
 #[cfg(test)]
 mod tests {
-    use alloc::string::ToString;
+    extern crate std;
+
+    use std::string::ToString;
 
     use super::*;
 
