@@ -4,10 +4,8 @@
 
 use sim::Random;
 
-/// Sectors of 512 bytes in so many GiB.
-const fn gib(count: u64) -> u64 {
-    count << 21
-}
+/// Sectors of 512 bytes of every disk: 256 GiB.
+pub(super) const DISK_SECTORS: u64 = 256 << 21;
 
 /// A kind of disk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,11 +39,6 @@ impl Model {
             Self::SataSsd => 32,
             Self::Nvme => 256,
         }
-    }
-
-    /// Its size in sectors of 512 bytes.
-    pub const fn sectors(self) -> u64 {
-        gib(256)
     }
 }
 
@@ -103,7 +96,7 @@ impl Disk {
                 let lane = usize::from(sector / STRIPE % PAIRS as u64 == 1);
                 let distance = self.lanes[lane].head.abs_diff(sector);
                 self.lanes[lane].head = sector + sectors;
-                (lane, self.turn_and_seek(distance, random) + sectors * SAS_SECTOR_NS)
+                (lane, turn_and_seek(distance, random) + sectors * SAS_SECTOR_NS)
             }
             Model::SataSsd => (self.first_free(), time(SATA)),
             Model::Nvme => (self.first_free(), time(NVME)),
@@ -113,25 +106,25 @@ impl Disk {
         lane.free_ns
     }
 
-    /// Until the head is where it must be: nothing if it is there.
-    #[expect(
-        clippy::cast_possible_truncation,
-        clippy::cast_sign_loss,
-        clippy::cast_precision_loss,
-        reason = "a share of the disk, and nanoseconds of some milliseconds"
-    )]
-    fn turn_and_seek(&self, distance: u64, random: &mut Random) -> u64 {
-        if distance == 0 {
-            return 0;
-        }
-        let share = distance as f64 / self.model.sectors() as f64;
-        SEEK_LEAST_NS + (SEEK_MORE_NS * share.sqrt()) as u64 + random.below(TURN_NS) as u64
-    }
-
     fn first_free(&self) -> usize {
         let lanes = self.lanes.iter().enumerate();
         lanes.min_by_key(|(_, lane)| lane.free_ns).map_or(0, |(at, _)| at)
     }
+}
+
+/// Until the head is where it must be: nothing if it is there.
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    clippy::cast_precision_loss,
+    reason = "a share of the disk, and nanoseconds of some milliseconds"
+)]
+fn turn_and_seek(distance: u64, random: &mut Random) -> u64 {
+    if distance == 0 {
+        return 0;
+    }
+    let share = distance as f64 / DISK_SECTORS as f64;
+    SEEK_LEAST_NS + (SEEK_MORE_NS * share.sqrt()) as u64 + random.below(TURN_NS) as u64
 }
 
 #[cfg(test)]

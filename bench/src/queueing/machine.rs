@@ -10,7 +10,7 @@ use std::collections::{BTreeSet, BinaryHeap, VecDeque};
 use blkfront::elevator::{Batch, Deadline, Direction, Elevator, Noop, Time, Waiting};
 use sim::Random;
 
-use super::disks::Disk;
+use super::disks::{DISK_SECTORS, Disk};
 use super::study::{Case, Order, Pattern, Setting};
 
 /// Sectors of a write.
@@ -74,30 +74,26 @@ struct Request {
     sectors: u64,
 }
 
-impl Request {
-    fn end(&self) -> u64 {
-        self.sector + self.sectors
-    }
-}
+/// What goes down as one: places, the first sector, and how many.
+type Joined = (Vec<u16>, u64, u64);
 
-/// What goes down together: begun ones, and those that joined them.
-struct Going<'a, T> {
+/// What goes down together.
+struct Going<F> {
     room: usize,
     sectors_max: u64,
     /// What waits in a place: its first sector and how many.
-    extent: &'a dyn Fn(u16) -> (u64, u64),
-    make: &'a dyn Fn(u16) -> T,
-    out: Vec<(Vec<T>, u64, u64)>,
+    extent: F,
+    out: Vec<Joined>,
 }
 
-impl<T> Batch for Going<'_, T> {
+impl<F: Fn(u16) -> (u64, u64)> Batch for Going<F> {
     fn join(&mut self, place: u16) -> bool {
         let (sector, sectors) = (self.extent)(place);
         match self.out.last_mut() {
-            Some((parts, first, long))
+            Some((places, first, long))
                 if *first + *long == sector && *long + sectors <= self.sectors_max =>
             {
-                parts.push((self.make)(place));
+                places.push(place);
                 *long += sectors;
                 true
             }
@@ -111,7 +107,7 @@ impl<T> Batch for Going<'_, T> {
         }
         self.room -= 1;
         let (sector, sectors) = (self.extent)(place);
-        self.out.push((vec![(self.make)(place)], sector, sectors));
+        self.out.push((vec![place], sector, sectors));
         true
     }
 }
@@ -154,7 +150,7 @@ fn elevator(order: Order, capacity: usize) -> Box<dyn Elevator> {
 
 impl Machine {
     fn new(case: Case, setting: Setting, seed: u64) -> Self {
-        let apart = case.disk.sectors() / case.guests as u64;
+        let apart = DISK_SECTORS / case.guests as u64;
         let guest = |at: usize| Guest {
             outside: VecDeque::new(),
             elevator: elevator(setting.guest, case.backlog),
@@ -268,21 +264,18 @@ impl Machine {
             });
         }
         let writes = &guest.writes;
-        let extent = |place| (writes[usize::from(place)].sector, u64::from(WRITE_SECTORS));
         let mut batch = Going {
             room: guest.free_slots,
             sectors_max: REQUEST_SECTORS_MAX,
-            extent: &extent,
-            make: &|place| place,
+            extent: |writer| (writes[usize::from(writer)].sector, u64::from(WRITE_SECTORS)),
             out: Vec::new(),
         };
         guest.elevator.take_batch(&mut batch, Time(self.now_ns));
         let out = batch.out;
         guest.free_slots -= out.len();
-        let base = guest.base;
         for (writers, sector, sectors) in out {
             let place = self.free.pop().expect("a place for each slot of each ring");
-            let sector = base + sector;
+            let sector = guest.base + sector;
             self.requests[usize::from(place)] =
                 Some(Request { guest: at, writers, sector, sectors });
             self.host.insert(Waiting {
@@ -298,15 +291,13 @@ impl Machine {
     /// The host gives the disk what it has room for.
     fn dispatch(&mut self) {
         let requests = &self.requests;
-        let extent = |place: u16| {
-            let request = requests[usize::from(place)].as_ref().expect("it waits");
-            (request.sector, request.end() - request.sector)
-        };
         let mut batch = Going {
             room: self.case.disk.depth() - self.at_disk,
             sectors_max: MERGED_SECTORS_MAX,
-            extent: &extent,
-            make: &|place| place,
+            extent: |place| {
+                let request = requests[usize::from(place)].as_ref().expect("it waits");
+                (request.sector, request.sectors)
+            },
             out: Vec::new(),
         };
         self.host.take_batch(&mut batch, Time(self.now_ns));
