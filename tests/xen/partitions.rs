@@ -98,19 +98,16 @@ fn roots(scene: &Scene) -> Result<()> {
         ("/dev/xvda1", "xvda1", "ext4", format!("{PC}1")),
         ("xvdb2", "xvdb2", "ext2", format!("{GUID}2")),
     ];
-    for (number, (spec, name, kind, _)) in cases.iter().enumerate() {
+    for (number, (spec, name, kind, partition)) in cases.into_iter().enumerate() {
         let note = format!("/note-{number}");
         let run = format!("run=\"write {note} by {spec}; cp {note} /copy; df; poweroff\"");
         let guest = Guest::pvblk("parted", &format!("root={spec} rw {run}"));
         let console = scene.play(&with_both(guest, false))?;
         let mounted = format!("{name} on / type {kind} (rw)");
         ensure(console.contains(&mounted), || format!("no {mounted:?}:\n{console}"))?;
-    }
-    check(scene)?;
-    for (number, (spec, _, _, partition)) in cases.iter().enumerate() {
-        let text = scene
-            .dom0(&format!("/sbin/debugfs -R 'cat /note-{number}' {partition} 2>/dev/null"))?;
-        ensure(text.trim() == format!("by {spec}"), || format!("note {number} holds {text:?}"))?;
+        check(scene)?;
+        let text = scene.dom0(&format!("/sbin/debugfs -R 'cat {note}' {partition} 2>/dev/null"))?;
+        ensure(text.trim() == format!("by {spec}"), || format!("{note} holds {text:?}"))?;
     }
     unmake(scene)
 }
