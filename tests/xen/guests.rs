@@ -35,8 +35,13 @@ pub(crate) fn sum(pattern: Pattern, bytes: u64) -> String {
 
 /// The SHA-256 of a file or device in Dom0, from the medium and not from a cache.
 pub(crate) fn sum_in_dom0(scene: &Scene, path: &str) -> Result<String> {
-    let text = scene.dom0(&format!("sync; echo 3 >/proc/sys/vm/drop_caches; sha256sum {path}"))?;
+    let text = sums_in_dom0(scene, path)?;
     Ok(text.split(' ').next().unwrap_or_default().to_owned())
+}
+
+/// The same for some of them: what `sha256sum` prints.
+fn sums_in_dom0(scene: &Scene, paths: &str) -> Result<String> {
+    scene.dom0(&format!("sync; echo 3 >/proc/sys/vm/drop_caches; sha256sum {paths}"))
 }
 
 /// The disk holds the pattern, and nothing else.
@@ -88,15 +93,14 @@ fn sixteen(scene: &Scene) -> Result<()> {
         Guest { memory_mib: 64, ..Guest::pvblk("many", &format!("run=\"{run}poweroff\"")) };
     let paths: Vec<String> =
         letters.clone().map(|letter| format!("/tmp/many-{letter}.img")).collect();
-    scene.dom0(&format!("truncate -s {BYTES} {}", paths.join(" ")))?;
+    let all = paths.join(" ");
+    scene.dom0(&format!("truncate -s {BYTES} {all}"))?;
     for (path, letter) in paths.iter().zip(letters) {
         guest = guest.disk(Backend::Pvblk, path, &format!("xvd{letter}"), false);
     }
     scene.play(&guest)?;
-    let found = scene.dom0(&format!(
-        "sync; echo 3 >/proc/sys/vm/drop_caches; sha256sum {0}; rm {0}",
-        paths.join(" ")
-    ))?;
+    let found = sums_in_dom0(scene, &all)?;
+    scene.dom0(&format!("rm {all}"))?;
     let wanted = (0..).zip(&paths).map(|(at, path)| {
         let pattern = Pattern { disk: vdev(at), generation: 0, seed: 0 };
         format!("{}  {path}\n", sum(pattern, BYTES))

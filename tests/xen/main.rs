@@ -77,8 +77,7 @@ fn main() -> ExitCode {
         words.iter().filter(|word| !word.starts_with('-')).map(String::as_str).collect();
     let chosen = |name: &str| wanted.is_empty() || wanted.iter().any(|word| name.contains(word));
     let counted = words.iter().any(|word| word == "--icount");
-    let stories = stories(counted).into_iter().filter(|story| chosen(story.0.0));
-    let stories: Vec<_> = stories.collect();
+    let stories: Vec<_> = stories(counted).into_iter().filter(|story| chosen(story.0.0)).collect();
     if words.iter().any(|word| word == "--list") {
         stories.iter().for_each(|((name, _), _)| println!("{name}: test"));
         return ExitCode::SUCCESS;

@@ -20,13 +20,12 @@ pub struct Benchmarks {
 impl Benchmarks {
     /// The command that does it.
     pub fn command(&self) -> Command {
-        let mut cargo = host::cargo();
-        cargo.args(["run", "--release", "--quiet", "-p", "bench", "--", "--out"]);
-        cargo.arg(self.out.clone().unwrap_or_else(|| host::target().join("bench")));
-        if let Some(seeds) = self.seeds {
-            cargo.args(["--seeds", &seeds.to_string()]);
-        }
-        cargo
+        let out = self.out.clone().unwrap_or_else(|| host::target().join("bench"));
+        let options = [
+            ("--out", Some(out.display().to_string())),
+            ("--seeds", self.seeds.map(|it| it.to_string())),
+        ];
+        host::program("bench", "bench", &options)
     }
 }
 

@@ -155,11 +155,11 @@ pub fn cargo() -> Command {
 /// The profile of what is built to run a short time (see the workspace's manifest).
 pub const TRIAL: &str = "trial";
 
-/// A program of the crate `tests`, which depends on this one and so can only be started and not be
-/// called, with the options that are set.
-pub fn tests_program(name: &str, options: &[(&str, Option<String>)]) -> Command {
+/// A program of another member, built for speed and run, with the options that are set. Members that
+/// depend on this one can only be started and not be called.
+pub fn program(member: &str, name: &str, options: &[(&str, Option<String>)]) -> Command {
     let mut cargo = cargo();
-    cargo.args(["run", "--release", "--quiet", "-p", "tests", "--bin", name, "--"]);
+    cargo.args(["run", "--release", "--quiet", "-p", member, "--bin", name, "--"]);
     for (option, value) in options {
         cargo.args(value.iter().flat_map(|value| [*option, value]));
     }

@@ -23,7 +23,7 @@ impl Sim {
     pub fn command(&self) -> Command {
         let options = [("--seeds", self.seeds), ("--seed", self.seed), ("--minutes", self.minutes)];
         let options = options.map(|(name, value)| (name, value.map(|it| it.to_string())));
-        host::tests_program("simulate", &options)
+        host::program("tests", "simulate", &options)
     }
 }
 

@@ -187,8 +187,9 @@ fn orders() -> Command {
     ourselves
 }
 
-/// Two threads under Miri, scheduled by some seeds, unless `MIRIFLAGS` says how many. Who borrows what is not looked at: there is no
-/// `unsafe` in that crate, and each borrow of a page would cost a walk over all its words.
+/// Two threads under Miri, scheduled by some seeds, unless `MIRIFLAGS` says how many. Who borrows what
+/// is not looked at: there is no `unsafe` in that crate, and each borrow of a page would cost a walk over
+/// all its words.
 fn miri() -> Command {
     let mut command = host::nightly();
     command.args(["cargo", "miri", "test", "-p", "ring", "--test", "threads", "--target-dir"]);

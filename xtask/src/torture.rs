@@ -31,7 +31,7 @@ impl Torture {
             ("--pages", self.pages.map(|it| it.to_string())),
             ("--seed", self.seed.map(|it| it.to_string())),
         ];
-        let mut cargo = host::tests_program("torture", &options);
+        let mut cargo = host::program("tests", "torture", &options);
         if self.random_only {
             cargo.arg("--random-only");
         }
