@@ -192,7 +192,9 @@ impl<'a> Scene<'a> {
     /// The back does one thing, mostly what it should.
     fn lie(&mut self, random: &mut Random) {
         let asked = self.word(REQ_PROD).wrapping_sub(self.taken);
-        while self.read != self.word(REQ_PROD) {
+        // The index may be its own rubbish: it reads no further than a ring holds.
+        let shown = self.word(REQ_PROD);
+        while self.read != shown && self.read.wrapping_sub(self.taken) < SLOTS {
             let (id, operation) = self.request(self.read);
             self.asked.insert(id, operation);
             self.read = self.read.wrapping_add(1);
