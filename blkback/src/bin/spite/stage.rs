@@ -20,8 +20,10 @@ pub(super) type Result<T> = std::result::Result<T, Box<dyn Error>>;
 const NONE: Transaction = Transaction::NONE;
 /// Sectors of the disk.
 pub(super) const SECTORS: u64 = 16_384;
-/// How often things are looked at.
-const TICK: Duration = Duration::from_millis(2);
+/// How often the ring is looked at.
+const TICK: Duration = Duration::from_millis(5);
+/// How often xenstore is asked: it serves everybody, and each question costs it more than the ring us.
+const QUESTION_EVERY: Duration = Duration::from_millis(100);
 
 /// The device.
 pub(super) struct Stage {
@@ -87,7 +89,7 @@ impl Stage {
             if states.contains(&self.front_state()?) {
                 return Ok(true);
             }
-            thread::sleep(TICK);
+            thread::sleep(QUESTION_EVERY);
         }
         Ok(false)
     }
@@ -241,9 +243,14 @@ impl Wire {
 
     /// Shows the front an answer.
     pub(super) fn put(&mut self, response: Response) {
+        self.put_words(&response.words(self.agreed.abi));
+    }
+
+    /// Shows the front these words as an answer.
+    pub(super) fn put_words(&mut self, words: &[u32]) {
         self.served += 1;
         // There is room: each answer has a request.
-        let _ = self.ring.put(&response.words(self.agreed.abi));
+        let _ = self.ring.put(words);
         let _ = self.ring.publish();
         self.notify();
     }

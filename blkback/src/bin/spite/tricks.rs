@@ -3,7 +3,7 @@
 use std::thread;
 use std::time::Duration;
 
-use blkif::{Response, Status};
+use blkif::Response;
 use clap::ValueEnum;
 use xen::{Store, Transaction, XenbusState};
 
@@ -25,7 +25,7 @@ pub(super) enum Trick {
     Twice,
     /// Answer with another operation
     WrongOperation,
-    /// Answer with a status that there is not
+    /// Answer with a status that there is not, then serve on
     WrongStatus,
     /// Claim more answers than there are requests
     Overflow,
@@ -82,15 +82,10 @@ impl Trick {
             }
             Self::WrongStatus => {
                 let raw = wire.next(stage)?;
-                let produced = wire.peek(RSP_PROD);
-                let answer = Response { status: Status::Error, ..wire.done(&raw) };
-                let slot = ring::HEADER_WORDS + (produced % 32) as usize * 28;
-                let words = answer.words(blkif::Abi::X86_64);
-                words.iter().enumerate().for_each(|(at, &word)| wire.poke(slot + at, word));
-                wire.poke(slot + 2, u32::from(raw.operation) | 0x7fff << 16);
-                wire.poke(RSP_PROD, produced.wrapping_add(1));
-                wire.notify();
-                Ok(())
+                let mut words = wire.done(&raw).words(blkif::Abi::X86_64);
+                words[2] = u32::from(raw.operation) | 0x7fff << 16;
+                wire.put_words(&words);
+                wire.serve(stage, u64::MAX)
             }
             Self::Overflow => jump(wire, 1000),
             Self::Backwards => jump(wire, 0_u32.wrapping_sub(BACK)),
