@@ -3,7 +3,7 @@
 
 use guest_kernel::pattern::{Pattern, SECTOR_BYTES};
 use sha2::{Digest, Sha256};
-use xtask::error::Result;
+use xtask::error::{Context, Result};
 use xtask::guest::{Backend, Guest};
 
 use crate::scene::{PATTERN, PATTERN_BYTES, Scene, Story, TREE, ensure};
@@ -30,29 +30,36 @@ pub(crate) fn sum(pattern: Pattern, bytes: u64) -> String {
         pattern.fill(number, &mut sector);
         hash.update(sector);
     }
+    hex(hash)
+}
+
+fn hex(hash: Sha256) -> String {
     hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// The SHA-256 of a file or device in Dom0, from the medium and not from a cache.
-pub(crate) fn sum_in_dom0(scene: &Scene, path: &str) -> Result<String> {
-    let text = sums_in_dom0(scene, path)?;
-    Ok(text.split(' ').next().unwrap_or_default().to_owned())
+/// What is really on one of the machine's disks: the host sees it.
+pub(crate) fn on_disk(scene: &Scene, disk: &str) -> Result<Vec<u8>> {
+    scene.dom0("sync")?;
+    let path = scene.image(disk)?;
+    std::fs::read(&path).context(|| format!("reading {}", path.display()))
 }
 
-/// The same for some of them: what `sha256sum` prints.
-fn sums_in_dom0(scene: &Scene, paths: &str) -> Result<String> {
-    scene.dom0(&format!("sync; echo 3 >/proc/sys/vm/drop_caches; sha256sum {paths}"))
+/// The SHA-256 of all that is on a disk, in hex.
+pub(crate) fn sum_of_disk(scene: &Scene, disk: &str) -> Result<String> {
+    Ok(hex(Sha256::new_with_prefix(on_disk(scene, disk)?)))
 }
 
 /// The disk holds the pattern, and nothing else.
 pub(crate) fn assert_pattern(
     scene: &Scene,
-    path: &str,
+    disk: &str,
     pattern: Pattern,
     bytes: u64,
 ) -> Result<()> {
-    let (found, wanted) = (sum_in_dom0(scene, path)?, sum(pattern, bytes));
-    ensure(found == wanted, || format!("{path} does not hold {pattern:?} after the guest's end"))
+    let found = sum_of_disk(scene, disk)?;
+    ensure(found == sum(pattern, bytes), || {
+        format!("{disk} does not hold {pattern:?} after the guest's end")
+    })
 }
 
 fn read_and_write(scene: &Scene, name: &str, backend: Backend, generation: u32) -> Result<()> {
@@ -64,7 +71,7 @@ fn read_and_write(scene: &Scene, name: &str, backend: Backend, generation: u32) 
         .disk(backend, TREE, "xvda", read_only)
         .disk(backend, PATTERN, "xvdb", false);
     let console = scene.play(&guest)?;
-    let wanted = sum_in_dom0(scene, TREE)?;
+    let wanted = sum_of_disk(scene, TREE)?;
     ensure(console.contains(&wanted), || format!("the sum is {wanted}, the guest:\n{console}"))?;
     let pattern = Pattern { disk: vdev(1), generation, seed: 9 };
     assert_pattern(scene, PATTERN, pattern, PATTERN_BYTES)
@@ -99,7 +106,7 @@ fn sixteen(scene: &Scene) -> Result<()> {
         guest = guest.disk(Backend::Pvblk, path, &format!("xvd{letter}"), false);
     }
     scene.play(&guest)?;
-    let found = sums_in_dom0(scene, &all)?;
+    let found = scene.dom0(&format!("sync; echo 3 >/proc/sys/vm/drop_caches; sha256sum {all}"))?;
     scene.dom0(&format!("rm {all}"))?;
     let wanted = (0..).zip(&paths).map(|(at, path)| {
         let pattern = Pattern { disk: vdev(at), generation: 0, seed: 0 };
@@ -121,7 +128,7 @@ fn two(scene: &Scene) -> Result<()> {
     scene.lab.unpause("reader")?;
     let console = scene.outcome("reader")?;
     scene.outcome("writer")?;
-    let wanted = sum_in_dom0(scene, TREE)?;
+    let wanted = sum_of_disk(scene, TREE)?;
     ensure(console.contains(&wanted), || format!("the sum is {wanted}, the guest:\n{console}"))?;
     assert_pattern(scene, PATTERN, Pattern { disk: vdev(0), generation: 4, seed: 4 }, PATTERN_BYTES)
 }

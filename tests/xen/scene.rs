@@ -131,6 +131,15 @@ impl Scene {
         std::fs::remove_dir_all(&self.folder).context(|| "removing the disks".into())
     }
 
+    /// The host's file of one of the machine's disks.
+    pub(crate) fn image(&self, disk: &str) -> Result<PathBuf> {
+        let letter = disk.strip_prefix("/dev/vd").unwrap_or_default();
+        match ["a", "b", "c", "d"].iter().position(|it| *it == letter) {
+            Some(number) => Ok(image(&self.folder, number)),
+            None => fail(format!("{disk} is no disk of the machine")),
+        }
+    }
+
     /// Runs a command in Dom0, which must succeed.
     pub(crate) fn dom0(&self, command: &str) -> Result<String> {
         self.lab.dom0(command)?.ok()
@@ -170,15 +179,23 @@ impl Scene {
 
     /// What is there now.
     pub(crate) fn inventory(&self) -> Result<Inventory> {
-        let nodes = self.dom0(
-            "xenstore-ls -f | grep -e /vbd/ -e /qdisk/ -e pvblk -e ^/vm/ -e ^/local/domain/[1-9] \
-             || true; xl list | awk 'NR>1 {print \"domain\", $1}'; \
-             cat /sys/block/loop*/loop/backing_file 2>/dev/null; true",
+        // Little is done in Dom0, which is slow.
+        let text = self.dom0(
+            "xenstore-ls -f; echo; xl list; cat /sys/block/loop*/loop/backing_file 2>/dev/null; true",
         )?;
+        let (nodes, rest) = text.split_once("\n\n").unwrap_or((&text, ""));
+        let ours = |line: &&str| {
+            let of_devices = ["/vbd/", "/qdisk/", "pvblk"].iter().any(|part| line.contains(part));
+            let of_guests = line.starts_with("/vm/") || line.starts_with("/local/domain/");
+            let of_dom0 = line.starts_with("/local/domain/0");
+            of_devices || (of_guests && !of_dom0)
+        };
         // Tool stacks leave the empty folders that devices were in.
         let empty = |line: &&str| line.ends_with("= \"\"");
-        let left = nodes.lines().filter(|line| !empty(line) && !waits(line, &nodes));
-        Ok(Inventory(left.map(str::to_owned).collect()))
+        let left = nodes.lines().filter(ours).filter(|line| !empty(line) && !waits(line, nodes));
+        // Of a domain its name: its state changes.
+        let rest = rest.lines().skip(1).map(|line| line.split(' ').next().unwrap_or_default());
+        Ok(Inventory(left.chain(rest).map(str::to_owned).collect()))
     }
 
     /// Fails if anything is there that was not before, or has gone.
@@ -213,11 +230,15 @@ fn waits(line: &str, nodes: &str) -> bool {
     guest.is_some_and(|id| !nodes.contains(&format!("\n/local/domain/{id}/")))
 }
 
+fn image(folder: &Path, number: usize) -> PathBuf {
+    folder.join(format!("disk{number}.img"))
+}
+
 /// Disk images on the host: the first with an ext4 file system made of this project's sources.
 fn make_disks(folder: &Path) -> Result<Vec<PathBuf>> {
     let mut paths = Vec::new();
     for (number, bytes) in DISKS.into_iter().enumerate() {
-        let path = folder.join(format!("disk{number}.img"));
+        let path = image(folder, number);
         let file = File::create(&path).context(|| format!("making {}", path.display()))?;
         file.set_len(bytes).context(|| format!("extending {}", path.display()))?;
         paths.push(path);
