@@ -22,8 +22,6 @@ use crate::setup::{self, DOM0_TARGET};
 pub use figures::Figures;
 pub use session::{Failure, Outcome};
 
-/// Targets that run at a time.
-const AT_A_TIME: usize = 3;
 /// How often progress is shown.
 const SHOWN_EVERY: Duration = Duration::from_secs(10);
 /// What the compiler is told, as cargo-fuzz tells it: to count every edge, to show what is compared,
@@ -45,15 +43,15 @@ const RUSTFLAGS: [&str; 9] = [
 pub struct Fuzz {
     /// How long each target runs.
     pub seconds: u64,
+    /// How many run at a time.
+    pub at_a_time: u8,
     /// Their names; all, if there are none.
     pub targets: Vec<String>,
-    /// Whether to say how it goes.
-    pub quiet: bool,
 }
 
 /// The fuzzers, built.
 #[derive(Debug)]
-struct Built {
+pub struct Built {
     programs: PathBuf,
     seeds: PathBuf,
 }
@@ -71,26 +69,21 @@ pub fn names() -> Result<Vec<String>> {
     Ok(names)
 }
 
-/// Runs the targets, three at a time. A target that fails is in the outcomes.
+/// Runs the targets and says how it goes. A target that fails is in the outcomes.
 ///
 /// # Errors
 /// Only what keeps the fuzzers from running.
 pub fn run(host: Host, fuzz: &Fuzz) -> Result<Vec<Outcome>> {
     let names = chosen(&fuzz.targets)?;
-    let say = |line: &str| {
-        if !fuzz.quiet {
-            eprintln!("{line}");
-        }
-    };
     let start = Instant::now();
     let built = build(host)?;
-    say(&format!("{:7.1} s  built", start.elapsed().as_secs_f64()));
+    eprintln!("{:7.1} s  built", start.elapsed().as_secs_f64());
     let (next, outcomes) = (AtomicUsize::new(0), Mutex::new(Vec::new()));
     let work = || -> Result<()> {
         while let Some(name) = names.get(next.fetch_add(1, Ordering::Relaxed)) {
             let session = session(&built, name)?;
             let shown = |figures: &Figures| {
-                say(&format!("{:7.1} s  {name:14} {figures}", start.elapsed().as_secs_f64()));
+                eprintln!("{:7.1} s  {name:14} {figures}", start.elapsed().as_secs_f64());
             };
             let outcome = session.run(Duration::from_secs(fuzz.seconds), SHOWN_EVERY, shown)?;
             outcomes.lock().unwrap_or_else(std::sync::PoisonError::into_inner).push(outcome);
@@ -98,7 +91,7 @@ pub fn run(host: Host, fuzz: &Fuzz) -> Result<Vec<Outcome>> {
         Ok(())
     };
     thread::scope(|scope| {
-        let workers: Vec<_> = (0..AT_A_TIME).map(|_| scope.spawn(work)).collect();
+        let workers: Vec<_> = (0..fuzz.at_a_time).map(|_| scope.spawn(work)).collect();
         workers.into_iter().try_for_each(|worker| worker.join().unwrap_or_else(|_| panicked()))
     })?;
     let mut outcomes = outcomes.into_inner().unwrap_or_default();
@@ -171,7 +164,11 @@ fn scratch() -> PathBuf {
     host::target().join("fuzz")
 }
 
-fn build(host: Host) -> Result<Built> {
+/// Builds the fuzzers.
+///
+/// # Errors
+/// The toolchain is missing, or it does not build.
+pub fn build(host: Host) -> Result<Built> {
     setup::fuzzer(host)?;
     let mut cargo = host::nightly();
     cargo.args(["cargo", "build", "--release", "--locked", "--manifest-path"]);

@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use rustix::process::{Pid, Signal, kill_process_group, setpriority_process};
 
 use crate::error::{Context, LabError, Result};
-use crate::fuzz::{self, Fuzz};
+use crate::fuzz;
 use crate::host::{self, Host, TRIAL};
 use crate::setup::KERNEL_TARGET;
 use crate::sim::Sim;
@@ -33,11 +33,14 @@ const MIRI_SEEDS: u32 = 3;
 /// How long the fuzzer looks at each target.
 const FUZZ_SECONDS: u64 = 60;
 
-/// Gates that run at the same time as the one before them: each has one thread most of the time. Two
-/// halves of the stories on real Xen in two labs were not sooner done than all of them in one.
-const BESIDE: [&str; 4] = ["programs", "counted", "loom", "miri"];
+/// Gates that run at the same time as the one before them, in a lane of their own: a lab leaves most
+/// of a processor to others. Two labs with half of the stories each were not sooner done than one.
+const BESIDE: [&str; 3] = ["builds", "counted", "loom"];
 
-/// Those of them that take what the others leave of the processors: nothing waits for them.
+/// Gates that come next in the lane of the one before them.
+const BEHIND: [&str; 2] = ["fuzz", "miri"];
+
+/// Gates that take what the others leave of the processors: nothing waits for them.
 const YIELDING: [&str; 2] = ["loom", "miri"];
 const YIELDING_NICE: i32 = 10;
 
@@ -53,12 +56,10 @@ struct Gate {
 enum Check {
     /// A command that succeeds.
     Command(Command),
-    /// What the labs need, built.
-    Programs,
+    /// What the labs and the fuzzer need, built.
+    Builds,
     /// Our kernel alone on Xen.
     Smoke,
-    /// Every target of the fuzzer for [`FUZZ_SECONDS`].
-    Fuzz,
 }
 
 /// How many checks passed and failed.
@@ -102,13 +103,8 @@ pub fn run(host: Host, words: &[String]) -> Result<Tally> {
     let logs = lab::new_logs("test")?;
     fs::create_dir_all(&logs).context(|| format!("making {}", logs.display()))?;
     let mut total = Tally::default();
-    let mut gates = gates.into_iter().peekable();
-    while let Some(gate) = gates.next() {
-        let mut group = vec![gate];
-        while let Some(next) = gates.next_if(|next| BESIDE.contains(&next.name)) {
-            group.push(next);
-        }
-        for tally in pass_together(host, group, &logs)? {
+    for lanes in arranged(gates) {
+        for tally in pass_together(host, lanes, &logs)? {
             total.passed += tally.passed;
             total.failed += tally.failed;
         }
@@ -147,11 +143,11 @@ fn gates() -> Vec<Gate> {
         Gate { name: "orders", check: Check::Command(orders()) },
         Gate { name: "torture", check: Check::Command(Torture::default().command()) },
         Gate { name: "sim", check: Check::Command(seeds.command()) },
-        Gate { name: "fuzz", check: Check::Fuzz },
         Gate { name: "smoke", check: Check::Smoke },
-        Gate { name: "programs", check: Check::Programs },
+        Gate { name: "builds", check: Check::Builds },
         command("xen", &told),
         command("counted", &[&told[..], &["--", "--icount"]].concat()),
+        Gate { name: "fuzz", check: Check::Command(fuzz()) },
         Gate { name: "loom", check: Check::Command(loom()) },
         Gate { name: "miri", check: Check::Command(miri()) },
     ]
@@ -182,9 +178,21 @@ fn complete() -> Command {
 
 /// The part of `cargo xtask orders` that is quick.
 fn orders() -> Command {
-    let mut ourselves = Command::new(env::current_exe().unwrap_or_else(|_| "xtask".into()));
+    let mut ourselves = ourselves();
     ourselves.args(["orders", "--fences"]);
     ourselves
+}
+
+/// Every target of the fuzzer, on what the labs leave of the processors: with more of them at a time
+/// the stories on real Xen, which take longest, would wait.
+fn fuzz() -> Command {
+    let mut ourselves = ourselves();
+    ourselves.args(["fuzz", "--seconds", &FUZZ_SECONDS.to_string(), "--at-a-time", "2"]);
+    ourselves
+}
+
+fn ourselves() -> Command {
+    Command::new(env::current_exe().unwrap_or_else(|_| "xtask".into()))
 }
 
 /// Two threads under Miri, scheduled by some seeds, unless `MIRIFLAGS` says how many. Who borrows what
@@ -201,19 +209,39 @@ fn miri() -> Command {
     command
 }
 
-/// Runs gates at the same time; gives how each went.
-fn pass_together(host: Host, gates: Vec<Gate>, logs: &Path) -> Result<Vec<Tally>> {
-    let names: Vec<&str> = gates.iter().map(|gate| gate.name).collect();
+/// The gates in groups of lanes: one group after the other, the lanes of a group at the same time.
+fn arranged(gates: Vec<Gate>) -> Vec<Vec<Vec<Gate>>> {
+    let mut groups: Vec<Vec<Vec<Gate>>> = Vec::new();
+    for gate in gates {
+        match groups.last_mut() {
+            Some(lanes) if BESIDE.contains(&gate.name) => lanes.push(vec![gate]),
+            Some(lanes) if BEHIND.contains(&gate.name) => match lanes.last_mut() {
+                Some(lane) => lane.push(gate),
+                None => lanes.push(vec![gate]),
+            },
+            _ => groups.push(vec![vec![gate]]),
+        }
+    }
+    groups
+}
+
+/// Runs lanes of gates at the same time; gives how each gate went.
+fn pass_together(host: Host, lanes: Vec<Vec<Gate>>, logs: &Path) -> Result<Vec<Tally>> {
+    let names: Vec<&str> = lanes.iter().flatten().map(|gate| gate.name).collect();
     eprint!("           {:14}", names.join(" + "));
     // Only so that the names are seen while the gates run.
     let _ = stderr().flush();
+    let pass_lane = |lane: Vec<Gate>| -> Result<Vec<Tally>> {
+        lane.into_iter().map(|gate| pass(host, gate, logs)).collect()
+    };
     let results = thread::scope(|scope| {
-        let start = |gate| scope.spawn(move || pass(host, gate, logs));
-        let running: Vec<_> = gates.into_iter().map(start).collect();
+        let start = |lane| scope.spawn(move || pass_lane(lane));
+        let running: Vec<_> = lanes.into_iter().map(start).collect();
         running.into_iter().map(thread::ScopedJoinHandle::join).collect::<Vec<_>>()
     });
     let died = |_| LabError::Failed("a gate panicked".into());
-    results.into_iter().map(|result| result.map_err(died)?).collect()
+    let lanes = results.into_iter().map(|result| result.map_err(died)?);
+    Ok(lanes.collect::<Result<Vec<_>>>()?.concat())
 }
 
 /// Runs one gate and says how it went.
@@ -224,9 +252,8 @@ fn pass(host: Host, gate: Gate, logs: &Path) -> Result<Tally> {
         Check::Command(mut command) => {
             captured(host, &mut command, &log, YIELDING.contains(&gate.name))
         }
-        Check::Programs => (built(host), String::new()),
+        Check::Builds => (built(host), String::new()),
         Check::Smoke => (smoked(host), String::new()),
-        Check::Fuzz => fuzzed(host, &log),
     };
     if let Err(error @ (LabError::Interrupted | LabError::Missing(_))) = result {
         eprintln!();
@@ -249,7 +276,8 @@ fn pass(host: Host, gate: Gate, logs: &Path) -> Result<Tally> {
 fn built(host: Host) -> Result<()> {
     build::agent(host)?;
     build::blkback(host)?;
-    build::guest_programs(host).map(drop)
+    build::guest_programs(host)?;
+    fuzz::build(host).map(drop)
 }
 
 fn smoked(host: Host) -> Result<()> {
@@ -258,20 +286,6 @@ fn smoked(host: Host) -> Result<()> {
         0 => Ok(()),
         status => Err(LabError::Failed(format!("the kernel's exit status is {status}"))),
     }
-}
-
-fn fuzzed(host: Host, log: &Path) -> (Result<()>, String) {
-    let fuzz = Fuzz { seconds: FUZZ_SECONDS, targets: Vec::new(), quiet: true };
-    let outcomes = match fuzz::run(host, &fuzz) {
-        Ok(outcomes) => outcomes,
-        Err(error) => return (Err(error), String::new()),
-    };
-    let text = fuzz::table(&outcomes) + &fuzz::complaints(&outcomes);
-    let written = fs::write(log, &text).context(|| format!("writing {}", log.display()));
-    let failed = outcomes.iter().filter(|outcome| outcome.failure.is_some()).count();
-    let held = if failed == 0 { Ok(()) } else { Err(LabError::Failed("inputs that fail".into())) };
-    let passed = outcomes.len() - failed;
-    (written.and(held), format!("{text}{passed} passed, {failed} failed\n"))
 }
 
 /// Runs a command with its output into a log file; gives its result and its output.
@@ -347,6 +361,19 @@ mod tests {
                       test result: FAILED. 3 passed; 2 failed; 0 ignored\n\
                       7 passed, 1 failed, 90 s\n";
         assert_eq!(tally(output), Tally { passed: 22, failed: 3 });
+    }
+
+    #[test]
+    fn the_fuzzer_follows_the_counted_stories_beside_the_others() {
+        let names = |groups: Vec<Vec<Vec<Gate>>>| -> Vec<Vec<Vec<&str>>> {
+            let lane = |lane: Vec<Gate>| lane.iter().map(|gate| gate.name).collect();
+            let group = |lanes: Vec<Vec<Gate>>| lanes.into_iter().map(lane).collect();
+            groups.into_iter().map(group).collect()
+        };
+        let last = names(arranged(gates())).pop().unwrap_or_default();
+        assert_eq!(last, [vec!["xen"], vec!["counted", "fuzz"], vec!["loom", "miri"]]);
+        let chosen = gates().into_iter().filter(|gate| BEHIND.contains(&gate.name)).collect();
+        assert_eq!(names(arranged(chosen)), [[["fuzz", "miri"]]]);
     }
 
     #[test]

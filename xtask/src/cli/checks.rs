@@ -147,9 +147,12 @@ pub(crate) struct FuzzTask {
     /// Print the targets, run nothing
     #[arg(short = 'N', long)]
     dry_run: bool,
-    /// Seconds for each target; three run at a time
+    /// Seconds for each target
     #[arg(long, default_value_t = 60, value_name = "SECONDS")]
     seconds: u64,
+    /// How many targets run at a time
+    #[arg(long, default_value_t = 3, value_name = "NUMBER", value_parser = clap::value_parser!(u8).range(1..))]
+    at_a_time: u8,
     /// Make the corpus anew instead: of all that is known the least that reaches every edge
     #[arg(long)]
     minimise: bool,
@@ -172,10 +175,12 @@ impl FuzzTask {
             }
             return Ok(0);
         }
-        let fuzz = Fuzz { seconds: self.seconds, targets: self.targets, quiet: false };
-        let outcomes = fuzz::run(host, &fuzz)?;
+        let Self { seconds, at_a_time, targets, .. } = self;
+        let outcomes = fuzz::run(host, &Fuzz { seconds, at_a_time, targets })?;
         print(&fuzz::table(&outcomes));
         eprint!("{}", fuzz::complaints(&outcomes));
-        Ok(u8::from(outcomes.iter().any(|outcome| outcome.failure.is_some())))
+        let failed = outcomes.iter().filter(|outcome| outcome.failure.is_some()).count();
+        println!("{} passed, {failed} failed", outcomes.len() - failed);
+        Ok(u8::from(failed > 0))
     }
 }
