@@ -48,6 +48,12 @@ struct Device {
 }
 
 impl Device {
+    /// Whether the directory must be the one that was read before: a new one is in the first state,
+    /// which ours is not in once we have written into it.
+    fn is_the_same(&self, own: XenbusState) -> bool {
+        self.spoken && own != XenbusState::Initialising
+    }
+
     /// Whether the directory was removed and made again before anybody looked: another image, or
     /// again the first state, which we never write.
     fn is_another(&self, wish: &Wish, own: XenbusState) -> bool {
@@ -159,7 +165,9 @@ impl<S: Store, C: Crew> Control<S, C> {
                 },
                 DOMAINS_TOKEN => {
                     self.absences.domains_changed();
-                    self.look_everywhere()?;
+                    // Those whose guest is gone are looked at when it is back, or when time is over.
+                    let present = self.devices.keys().filter(|id| !self.absences.waits(**id));
+                    self.due.extend(present);
                 }
                 token => self.due.extend(DeviceId::parse(token)),
             }
@@ -253,21 +261,23 @@ impl<S: Store, C: Crew> Control<S, C> {
     /// What xenstore says of a device now; `None` if our directory is gone.
     fn look(&mut self, id: DeviceId) -> Result<Option<View>, StoreError> {
         let back = id.back(self.server);
-        let wish = Wish::read(&self.store, Transaction::NONE, &back)?;
-        let own = self.store.read(Transaction::NONE, &[&back, "/state"].concat())?;
-        let (Some(wish), Some(own)) = (wish, own) else {
+        let Some(own) = self.store.read(Transaction::NONE, &[&back, "/state"].concat())? else {
             self.forget(id);
             return Ok(None);
         };
-        let online = self.store.read(Transaction::NONE, &[&back, "/online"].concat())?;
-        let state = self.store.read(Transaction::NONE, &[&wish.front, "/state"].concat())?;
         let own = XenbusState::parse(Some(&own));
-        if self.devices.get(&id).is_some_and(|device| device.is_another(&wish, own)) {
-            self.forget(id);
-        }
-        if !self.devices.contains_key(&id) {
-            self.meet(id, wish)?;
-        }
+        let front = match self.devices.get(&id) {
+            Some(device) if device.is_the_same(own) => device.wish.front.clone(),
+            _ => {
+                let Some(wish) = Wish::read(&self.store, Transaction::NONE, &back)? else {
+                    self.forget(id);
+                    return Ok(None);
+                };
+                self.recognise(id, wish, own)?
+            }
+        };
+        let online = self.store.read(Transaction::NONE, &[&back, "/online"].concat())?;
+        let state = self.store.read(Transaction::NONE, &[&front, "/state"].concat())?;
         let online = online.as_deref() == Some("1");
         let awaited = self.is_awaited(id, state.is_none() && online)?;
         let stage = self.devices.get(&id).map_or(Stage::Absent, |device| device.stage);
@@ -279,6 +289,24 @@ impl<S: Store, C: Crew> Control<S, C> {
             stage,
             leave: self.leave,
         }))
+    }
+
+    /// Takes what the tool stack wrote for another device than the one that we know, if it is, and
+    /// gives the front's directory.
+    fn recognise(
+        &mut self,
+        id: DeviceId,
+        wish: Wish,
+        own: XenbusState,
+    ) -> Result<String, StoreError> {
+        if self.devices.get(&id).is_some_and(|device| device.is_another(&wish, own)) {
+            self.forget(id);
+        }
+        let front = wish.front.clone();
+        if !self.devices.contains_key(&id) {
+            self.meet(id, wish)?;
+        }
+        Ok(front)
     }
 
     fn meet(&mut self, id: DeviceId, wish: Wish) -> Result<(), StoreError> {

@@ -36,6 +36,11 @@ impl Absences {
         self.look = true;
     }
 
+    /// Whether the disk waits.
+    pub(super) fn waits(&self, id: DeviceId) -> bool {
+        self.since.contains_key(&id)
+    }
+
     /// The disk waits no more.
     pub(super) fn end(&mut self, id: DeviceId) {
         self.since.remove(&id);

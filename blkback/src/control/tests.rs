@@ -472,3 +472,23 @@ fn a_guest_that_goes_wrong_without_end_does_not_fill_the_log() {
     });
     assert_eq!(lines, 10, "one for each power of two");
 }
+
+#[test]
+fn what_one_disk_does_costs_as_few_questions_with_many_disks_as_with_one() {
+    let mut house = House::new();
+    let questions = |house: &mut House, id| {
+        let before = house.sim.calls(DomainId::ZERO);
+        house.front(id, &[("state", "4")]);
+        house.sim.calls(DomainId::ZERO) - before
+    };
+    let first = house.attach("xvda");
+    house.bring_up(first, 0);
+    let alone = questions(&mut house, first);
+    for (worker, vdev) in (1..).zip(["xvdb", "xvdc", "xvdd", "xvde"]) {
+        let id = house.attach(vdev);
+        house.bring_up(id, worker);
+    }
+    assert_eq!(questions(&mut house, first), alone);
+    // Both states, whether it is wanted, and what else has happened.
+    assert!(alone <= 8, "{alone} calls");
+}
