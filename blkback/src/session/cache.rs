@@ -5,7 +5,8 @@
 //! them as one range), so whole groups come and go. It must never give out a page under another
 //! reference than the one that it was mapped by.
 
-use std::collections::{BTreeSet, HashMap};
+use std::cmp::Reverse;
+use std::collections::{BinaryHeap, HashMap};
 
 use xen::GrantRef;
 
@@ -19,25 +20,26 @@ struct Group {
 /// Mapped pages by grant reference.
 #[derive(Debug)]
 pub(super) struct Cache<P> {
-    pages: HashMap<GrantRef, (P, u64)>,
-    groups: HashMap<u64, Group>,
-    /// The same groups by when they were last used: a guest chooses how many there are, so none is
-    /// looked for among the others.
-    by_age: BTreeSet<(u64, u64)>,
+    pages: HashMap<GrantRef, (P, usize)>,
+    /// Groups by number; those that are gone have no members.
+    groups: Vec<Group>,
+    free: Vec<usize>,
+    /// Each group once, by when it was used last or before that: a use moves nothing here. Whoever
+    /// makes room puts right what has been used since.
+    by_age: BinaryHeap<Reverse<(u64, usize)>>,
     pages_max: usize,
     now: u64,
-    next_group: u64,
 }
 
 impl<P: Clone> Cache<P> {
     pub(super) fn new(pages_max: usize) -> Self {
         Self {
             pages: HashMap::new(),
-            groups: HashMap::new(),
-            by_age: BTreeSet::new(),
+            groups: Vec::new(),
+            free: Vec::new(),
+            by_age: BinaryHeap::new(),
             pages_max,
             now: 0,
-            next_group: 0,
         }
     }
 
@@ -46,48 +48,50 @@ impl<P: Clone> Cache<P> {
         self.now += 1;
     }
 
-    /// Marks a page as used and tells whether it is here.
-    pub(super) fn touch(&mut self, reference: GrantRef) -> bool {
-        let Some(&(_, number)) = self.pages.get(&reference) else { return false };
-        if let Some(group) = self.groups.get_mut(&number)
-            && group.last_used != self.now
-        {
-            self.by_age.remove(&(group.last_used, number));
-            self.by_age.insert((self.now, number));
-            group.last_used = self.now;
-        }
-        true
-    }
-
-    /// The page of a reference.
-    pub(super) fn get(&self, reference: GrantRef) -> Option<P> {
-        self.pages.get(&reference).map(|(page, _)| page.clone())
+    /// The page of a reference, which is used now.
+    pub(super) fn find(&mut self, reference: GrantRef) -> Option<P> {
+        let (page, number) = self.pages.get(&reference)?;
+        self.groups[*number].last_used = self.now;
+        Some(page.clone())
     }
 
     /// Keeps pages that were mapped together. None of the references is here already.
     pub(super) fn insert(&mut self, members: &[GrantRef], pages: Vec<P>) {
-        let number = self.next_group;
-        self.next_group += 1;
+        let group = Group { members: members.to_vec(), last_used: self.now };
+        let number = match self.free.pop() {
+            Some(number) => {
+                self.groups[number] = group;
+                number
+            }
+            None => {
+                self.groups.push(group);
+                self.groups.len() - 1
+            }
+        };
         for (&reference, page) in members.iter().zip(pages) {
             self.pages.insert(reference, (page, number));
         }
-        self.by_age.insert((self.now, number));
-        self.groups.insert(number, Group { members: members.to_vec(), last_used: self.now });
+        self.by_age.push(Reverse((self.now, number)));
     }
 
     /// Lets go of the least recently used groups until there is room for `count` more pages, but
     /// of none that was used in this turn. A page still used by a job stays mapped until that ends.
     pub(super) fn make_room(&mut self, count: usize) {
         while self.pages.len() + count > self.pages_max {
-            let Some(&(last_used, oldest)) = self.by_age.first() else { return };
-            if last_used >= self.now {
+            let Some(Reverse((noted, number))) = self.by_age.pop() else { return };
+            let last_used = self.groups[number].last_used;
+            if noted < last_used {
+                self.by_age.push(Reverse((last_used, number)));
+                continue;
+            }
+            if last_used == self.now {
+                self.by_age.push(Reverse((last_used, number)));
                 return;
             }
-            self.by_age.pop_first();
-            let Some(group) = self.groups.remove(&oldest) else { return };
-            for reference in group.members {
+            for reference in std::mem::take(&mut self.groups[number].members) {
                 self.pages.remove(&reference);
             }
+            self.free.push(number);
         }
     }
 
@@ -115,10 +119,10 @@ mod tests {
         cache.tick();
         cache.insert(&refs(&[3, 4]), vec!["c", "d"]);
         cache.tick();
-        assert!(cache.touch(GrantRef(1)));
+        assert_eq!(cache.find(GrantRef(1)), Some("a"));
         cache.make_room(2);
-        assert_eq!(cache.get(GrantRef(1)), Some("a"));
-        assert_eq!(cache.get(GrantRef(3)), None);
+        assert_eq!(cache.find(GrantRef(1)), Some("a"));
+        assert_eq!(cache.find(GrantRef(3)), None);
         cache.insert(&refs(&[5, 6]), vec!["e", "f"]);
         cache.make_room(2);
         assert_eq!(cache.len(), 4);

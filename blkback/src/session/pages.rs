@@ -79,9 +79,10 @@ impl<M: Maps> Pages<M> {
         fetched: &mut Vec<Fetched<M::Page>>,
         counters: &mut Counters,
     ) {
-        if matches!(self.way, Way::Kept(_)) {
-            self.map(batch, counters);
+        if let Way::Kept(cache) = &mut self.way {
+            cache.tick();
             fetched.extend(batch.iter().map(|request| self.kept(request)));
+            self.map(batch, fetched, counters);
         } else {
             fetched.extend(batch.iter().map(|request| Some(self.own(request))));
             self.copy_in(batch, fetched, counters);
@@ -90,22 +91,31 @@ impl<M: Maps> Pages<M> {
 
     /// Maps what the batch needs and is not mapped: all in one call; if that is refused, request
     /// by request, so that only the bad ones suffer.
-    fn map(&mut self, batch: &[Request], counters: &mut Counters) {
-        let Way::Kept(cache) = &mut self.way else { return };
-        cache.tick();
-        if self.map_missing(batch, counters) {
+    fn map(
+        &mut self,
+        batch: &[Request],
+        fetched: &mut [Fetched<M::Page>],
+        counters: &mut Counters,
+    ) {
+        let lacking = batch.iter().zip(&*fetched).filter(|(_, found)| found.is_none());
+        let lacking: Vec<&Request> = lacking.map(|(request, _)| request).collect();
+        if lacking.is_empty() {
             return;
         }
-        for request in batch {
-            self.map_missing(std::slice::from_ref(request), counters);
+        if !self.map_missing(&lacking, counters) {
+            for request in lacking {
+                self.map_missing(&[request], counters);
+            }
         }
+        let again = batch.iter().zip(fetched).filter(|(_, found)| found.is_none());
+        again.for_each(|(request, found)| *found = self.kept(request));
     }
 
-    fn map_missing(&mut self, batch: &[Request], counters: &mut Counters) -> bool {
+    fn map_missing(&mut self, requests: &[&Request], counters: &mut Counters) -> bool {
         let Way::Kept(cache) = &mut self.way else { return false };
-        let references = batch.iter().flat_map(|request| &request.segments).map(|it| it.reference);
+        let references = requests.iter().flat_map(|it| &it.segments).map(|it| it.reference);
         self.missing.clear();
-        self.missing.extend(references.filter(|&reference| !cache.touch(reference)));
+        self.missing.extend(references.filter(|&reference| cache.find(reference).is_none()));
         self.missing.sort_unstable();
         self.missing.dedup();
         if self.missing.is_empty() {
@@ -124,10 +134,14 @@ impl<M: Maps> Pages<M> {
     }
 
     fn kept(&mut self, request: &Request) -> Fetched<M::Page> {
-        let Way::Kept(cache) = &self.way else { return None };
+        let Way::Kept(cache) = &mut self.way else { return None };
         let mut extents = self.spare.pop().unwrap_or_default();
         for segment in &request.segments {
-            let page = Buffer::Mapped(cache.get(segment.reference)?);
+            let Some(page) = cache.find(segment.reference) else {
+                self.give_back(extents);
+                return None;
+            };
+            let page = Buffer::Mapped(page);
             extents.push(extent(page, segment.offset_bytes(), segment.length_bytes()));
         }
         Some(extents)
