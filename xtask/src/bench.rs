@@ -33,6 +33,12 @@ pub struct Row {
     pub requests_per_notification: f64,
     /// Requests that were made visible at once.
     pub batch: f64,
+    /// I/Os that were done.
+    pub ios: f64,
+    /// Notifications in both directions.
+    pub notifications: f64,
+    /// Hypercalls of the guest.
+    pub hypercalls: f64,
 }
 
 /// A list of figures, to be shown as a table.
@@ -68,6 +74,9 @@ fn row(line: &str) -> Option<Row> {
         p99_us: number("p99_us")?,
         requests_per_notification: number("requests_per_notification")?,
         batch: number("batch")?,
+        ios: number("total_ios")?,
+        notifications: number("notifications_sent")? + number("notifications_received")?,
+        hypercalls: number("hypercalls")?,
     })
 }
 
@@ -105,7 +114,8 @@ mod tests {
     const LINE: &str = concat!(
         r#"bench: {"disk":"xvda","rw":"randread","bs":4096,"iodepth":32,"iops":4100,"#,
         r#""mib_s":16.01,"p50_us":90.000,"p99_us":800.500,"#,
-        r#""requests_per_notification":10.00,"batch":9.50}"#,
+        r#""requests_per_notification":10.00,"batch":9.50,"total_ios":100,"hypercalls":12,"#,
+        r#""notifications_sent":10,"notifications_received":9}"#,
     );
 
     #[test]
@@ -114,6 +124,7 @@ mod tests {
         let table = Table::read(&console).unwrap();
         assert_eq!(table.rows.len(), 1);
         assert_eq!((table.rows[0].iodepth, table.rows[0].p50_us), (32, 90.0));
+        assert_eq!((table.rows[0].notifications, table.rows[0].hypercalls), (19.0, 12.0));
         let shown = table.to_string();
         assert!(
             shown.lines().nth(1).unwrap().starts_with("xvda  randread      4k    32"),

@@ -23,7 +23,7 @@ use xtask::run::{Kernel, Run};
 use xtask::{build, run, setup, smoke};
 
 use checks::{FuzzTask, MeasureTask, OrdersTask, SimTask, TestTask, TortureTask};
-use figures::{BenchTask, PairsTask};
+use figures::BenchTask;
 
 const EXIT_CODES: &str = "\
 Exit codes: 0 ok · 1 failed · 2 usage · 3 environment missing (the message names the package) ·
@@ -53,9 +53,7 @@ pub(crate) enum Task {
     Shell(ShellTask),
     /// Boot our kernel alone on Xen, without Linux and disks (seconds)
     Smoke(SmokeTask),
-    /// Measure both fronts on both backs in one boot: I/Os per second, and ratios
-    Pairs(PairsTask),
-    /// What a second queue costs: waits of heavy writes under one elevator and under two, on models
+    /// What an I/O costs on real Xen, each front on each back, and what a second queue costs on models
     Bench(BenchTask),
     /// Front, back, control planes and disks on a simulated Xen, seed after seed
     Sim(SimTask),

@@ -22,7 +22,6 @@ fn main() -> ExitCode {
         Task::Run(task) => task.run(),
         Task::Shell(task) => task.run(),
         Task::Smoke(task) => task.run(),
-        Task::Pairs(task) => task.run(),
         Task::Bench(task) => task.run(),
         Task::Sim(task) => task.run(),
         Task::Test(task) => task.run(),

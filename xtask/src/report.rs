@@ -1,0 +1,89 @@
+//! One page with all figures: no script, nothing that has to be fetched.
+
+use std::fmt::Write;
+
+use crate::figures::Figure;
+use crate::matrix::{PAIRS, WORKS};
+
+/// Pixels of a bar's line, of the names, and of the widest bar.
+const LINE: usize = 20;
+const NAMES: f64 = 250.0;
+const WIDEST: f64 = 520.0;
+/// A colour for each pair.
+const COLOURS: [&str; PAIRS.len()] =
+    ["#2b6cb0", "#63b3ed", "#bee3f8", "#dd6b20", "#f6ad55", "#718096"];
+
+/// The page: tables as they are printed, a plot of what each pair adds, and what a second queue costs
+/// (`queueing`, an SVG).
+pub fn html(figures: &[Figure], tables: &[String], queueing: &str) -> String {
+    let tables =
+        tables.iter().map(|it| format!("<pre>{}</pre>\n", escaped(it))).collect::<String>();
+    format!(
+        "<!doctype html>\n<html lang=\"en\"><meta charset=\"utf-8\"><title>pvblk: figures</title>\n\
+         <style>body {{ font-family: sans-serif; max-width: 70em; margin: 2em auto }}\
+         pre {{ overflow-x: auto }}</style>\n\
+         <h1>pvblk: figures</h1>\n\
+         <h2>What an I/O costs</h2>\n\
+         <p>Instructions of the whole machine for one I/O, on top of what the disk costs in Dom0. \
+         Counted in emulation: caches and TLBs cost nothing here, and no figure is a time.</p>\n\
+         {}{tables}\
+         <h2>What a second queue costs</h2>\n{queueing}</html>\n",
+        plot(figures)
+    )
+}
+
+fn escaped(text: &str) -> String {
+    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
+}
+
+/// A bar for each pair and kind of I/O, each kind to its own scale.
+fn plot(figures: &[Figure]) -> String {
+    let mut bars = String::new();
+    let mut line = 1;
+    for work in WORKS {
+        let name = |place| format!("{work}: {place}, added");
+        let found = PAIRS.map(|place| figures.iter().find(|it| it.name == name(place)));
+        let most = found.iter().flatten().map(|it| it.value).fold(1.0, f64::max);
+        let _ = writeln!(bars, "<text x=\"4\" y=\"{}\">{work}</text>", line * LINE + 14);
+        for ((place, figure), colour) in PAIRS.iter().zip(found).zip(COLOURS) {
+            let Some(Figure { value, .. }) = figure else { continue };
+            let (y, wide) = (line * LINE, value.max(0.0) / most * WIDEST);
+            let _ = writeln!(
+                bars,
+                "<rect x=\"{NAMES}\" y=\"{y}\" width=\"{wide:.1}\" height=\"16\" fill=\"{colour}\"/>\
+                 <text x=\"{:.1}\" y=\"{}\">{place} {value:.0}</text>",
+                NAMES + wide + 4.0,
+                y + 13
+            );
+            line += 1;
+        }
+        line += 1;
+    }
+    let (width, height) = (NAMES + WIDEST + 200.0, line * LINE);
+    format!(
+        "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {width} {height}\" \
+         font-family=\"sans-serif\" font-size=\"12\">\n{bars}</svg>\n"
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_page_has_a_bar_for_each_figure_and_needs_nothing_else() {
+        let figure = |place| Figure {
+            name: format!("{}: {place}, added", WORKS[2]),
+            value: 10.0,
+            unit: "instructions/I/O",
+            peer: None,
+            spread: [9.0, 11.0],
+            seeds: 2,
+        };
+        let page =
+            html(&[figure(PAIRS[0]), figure(PAIRS[5])], &["a < b".into()], "<svg>queues</svg>");
+        assert_eq!(page.matches("<rect ").count(), 2);
+        assert!(page.contains("<pre>a &lt; b</pre>") && page.contains("<svg>queues</svg>"));
+        assert!(page.contains("width=\"520.0\"") && !page.contains("src="));
+    }
+}
