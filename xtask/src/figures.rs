@@ -292,12 +292,13 @@ pub fn elevators(figures: &[Figure]) -> String {
     if text.len() == heading { String::new() } else { text }
 }
 
-/// Which figures differ from a baseline's by more than 2 %, one line for each.
+/// Which figures differ by more than 2 % from those of as many seeds in a baseline, one line for each.
 pub fn changes(figures: &[Figure], baseline: &Value) -> Vec<String> {
     let mut lines = Vec::new();
     for figure in figures {
         let known = baseline.as_array().into_iter().flatten();
-        let mut known = known.filter(|it| it["name"] == figure.name.as_str());
+        let mut known =
+            known.filter(|it| it["name"] == figure.name.as_str() && it["seeds"] == figure.seeds);
         let Some(before) = known.find_map(|it| it["value"].as_f64()) else { continue };
         let change = figure.value / before - 1.0;
         if change.abs() > CHANGE {
@@ -383,6 +384,8 @@ mod tests {
         let told = changes(&figures, &baseline);
         assert_eq!(told.len(), 1, "{told:?}");
         assert!(told[0].ends_with("10.00 before, 12.00 now (+20.0 %)"), "{told:?}");
+        baseline[0]["seeds"] = json!(1);
+        assert!(changes(&figures, &baseline).is_empty(), "another measurement");
         assert!(changes(&figures, &Value::Null).is_empty());
     }
 

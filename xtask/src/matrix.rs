@@ -191,11 +191,11 @@ impl Ask {
 
     fn cost_of(self, place: Place) -> Duration {
         let (once, each) = match place {
-            Place::Ours(Backend::Qdisk) => (0, 20),
-            Place::Ours(_) | Place::OursSorting => (0, 12),
-            Place::Linux(Backend::Qdisk) => (30, 25),
-            Place::Linux(_) | Place::LinuxSorting => (25, 20),
-            Place::Dom0 | Place::Nothing => (1, 8),
+            Place::Ours(Backend::Qdisk) => (0, 35),
+            Place::Ours(_) | Place::OursSorting => (2, 12),
+            Place::Linux(Backend::Qdisk) => (35, 50),
+            Place::Linux(_) | Place::LinuxSorting => (35, 22),
+            Place::Dom0 | Place::Nothing => (2, 8),
         };
         Duration::from_secs(once + each * u64::from(self.seeds))
     }
@@ -436,7 +436,7 @@ mod tests {
         let ask = Ask { seeds: 1, quick: true, verbose: false };
         assert!(!ask.places().into_iter().any(is_on_qdisk));
         assert_eq!(ask.places().len(), 6);
-        assert!(ask.estimate() < Duration::from_secs(170), "{:?}", ask.estimate());
+        assert!(ask.estimate() < Duration::from_secs(240), "{:?}", ask.estimate());
         assert_eq!(Ask { quick: false, ..ask }.places().len(), 10);
     }
 }

@@ -14,7 +14,7 @@ use super::{Common, EXIT_CODES};
 pub(crate) struct BenchTask {
     #[command(flatten)]
     common: Common,
-    /// One seed on Xen and five in virtual time, and nothing on QEMU's back: under 3 minutes
+    /// One seed on Xen and five in virtual time, and nothing on QEMU's back: about 4 minutes
     #[arg(long)]
     quick: bool,
     /// Only what is told in virtual time: half a minute
@@ -23,7 +23,8 @@ pub(crate) struct BenchTask {
     /// Seeds of each figure [default: 8 on Xen, 30 in virtual time]
     #[arg(long, value_name = "NUMBER", value_parser = clap::value_parser!(u32).range(1..))]
     seeds: Option<u32>,
-    /// End with 1 if a counted figure differs by more than 2 % from what is checked in
+    /// End with 1 if a counted figure differs by more than 2 % from that of as many seeds that is
+    /// checked in
     #[arg(long)]
     strict: bool,
     /// Where to write bench.json, report.html and queueing.svg [default: target/bench]
