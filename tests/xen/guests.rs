@@ -44,9 +44,14 @@ pub(crate) fn on_disk(scene: &Scene, disk: &str) -> Result<Vec<u8>> {
     std::fs::read(&path).context(|| format!("reading {}", path.display()))
 }
 
+/// The SHA-256 of bytes, in hex.
+pub(crate) fn sum_of(bytes: &[u8]) -> String {
+    hex(Sha256::new_with_prefix(bytes))
+}
+
 /// The SHA-256 of all that is on a disk, in hex.
 pub(crate) fn sum_of_disk(scene: &Scene, disk: &str) -> Result<String> {
-    Ok(hex(Sha256::new_with_prefix(on_disk(scene, disk)?)))
+    Ok(sum_of(&on_disk(scene, disk)?))
 }
 
 /// The disk holds the pattern, and nothing else.

@@ -3,12 +3,12 @@
 
 use std::time::{Duration, Instant};
 
-use guest_kernel::pattern::{Pattern, SECTOR_BYTES};
+use guest_kernel::pattern::Pattern;
 use xtask::error::Result;
 use xtask::guest::{Backend, Guest};
 use xtask::lab::GuestEnd;
 
-use crate::guests::{assert_pattern, on_disk, sum_of_disk, vdev};
+use crate::guests::{assert_pattern, on_disk, sum, sum_of, sum_of_disk, vdev};
 use crate::neighbours::{BAD, Fate};
 use crate::reboot::{domain, next_life, wait_times};
 use crate::scene::{
@@ -169,17 +169,11 @@ pub(crate) fn written(console: &str) -> Result<u64> {
 fn assert_written(scene: &Scene, generation: u32, sectors: u64) -> Result<()> {
     ensure(sectors > 0, || "nothing was written before the end".into())?;
     let pattern = Pattern { disk: vdev(0), generation, seed: 8 };
-    let mut found = on_disk(scene, LINUX[0])?;
     let bytes = sectors * 512;
-    found.truncate(usize::try_from(bytes).unwrap_or(usize::MAX));
-    let same = found.chunks(SECTOR_BYTES).zip(0..).all(|(sector, number)| {
-        let mut wanted = [0; SECTOR_BYTES];
-        pattern.fill(number, &mut wanted);
-        sector == wanted
-    });
-    ensure(same && found.len() as u64 == bytes, || {
-        format!("the first {sectors} sectors are not there")
-    })
+    let found = on_disk(scene, LINUX[0])?;
+    let found = usize::try_from(bytes).ok().and_then(|bytes| found.get(..bytes)).map(sum_of);
+    let wanted = sum(pattern, bytes);
+    ensure(found == Some(wanted), || format!("the first {sectors} sectors are not there"))
 }
 
 /// The states of both ends of a guest's first disk.

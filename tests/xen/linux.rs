@@ -35,7 +35,7 @@ fn file_system(scene: &Scene) -> Result<()> {
 
 fn verified_writes(scene: &Scene) -> Result<()> {
     let job = "fio --name=verified --filename=/dev/xvda --direct=1 --ioengine=libaio \
-        --rw=randwrite --bs=4k --iodepth=32 --size=6M --verify=crc32c --verify_fatal=1 \
+        --rw=randwrite --bs=4k --iodepth=32 --size=12M --verify=crc32c --verify_fatal=1 \
         --do_verify=1\n";
     scene.lab.linux_job("fio", job, true)?;
     // Its root has fio's libraries in memory.

@@ -183,7 +183,9 @@ impl Scene {
         let text = self.dom0(
             "xenstore-ls -f; echo; xl list; cat /sys/block/loop*/loop/backing_file 2>/dev/null; true",
         )?;
-        let (nodes, rest) = text.split_once("\n\n").unwrap_or((&text, ""));
+        let Some((nodes, rest)) = text.split_once("\n\n") else {
+            return fail(format!("no list of nodes and domains:\n{text}"));
+        };
         let ours = |line: &&str| {
             let of_devices = ["/vbd/", "/qdisk/", "pvblk"].iter().any(|part| line.contains(part));
             let of_guests = line.starts_with("/vm/") || line.starts_with("/local/domain/");
