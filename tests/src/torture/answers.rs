@@ -191,9 +191,9 @@ impl<'a> Scene<'a> {
 
     /// The back does one thing, mostly what it should.
     fn lie(&mut self, random: &mut Random) {
-        let asked = self.word(REQ_PROD).wrapping_sub(self.taken);
-        // The index may be its own rubbish: it reads no further than a ring holds.
         let shown = self.word(REQ_PROD);
+        let asked = shown.wrapping_sub(self.taken);
+        // The index may be its own rubbish: it reads no further than a ring holds.
         while self.read != shown && self.read.wrapping_sub(self.taken) < SLOTS {
             let (id, operation) = self.request(self.read);
             self.asked.insert(id, operation);
