@@ -1,11 +1,12 @@
 //! The control plane: xenstore on one side, the workers on the other, [`connect`] in between.
 //!
 //! One thread, one xenstore connection, any number of devices. Watches and reports only say which
-//! device to look at again; everything is then read anew. A device that goes wrong takes no other
+//! device to look at again; whatever may have changed is then read anew. A device that goes wrong takes no other
 //! with it. It must never write into a directory that the tool stack has removed: that would make
 //! it again.
 
 mod absence;
+mod known;
 mod nodes;
 mod refusals;
 
@@ -17,11 +18,11 @@ use blkif::{BackOffer, Discard, Features, Geometry, Info, ORDER_MAX, negotiate};
 use xen::{DomainId, Store, StoreError, Transaction, XenbusState};
 
 use crate::attach;
-use crate::connect::{self, Leave, Stage, Step, View};
+use crate::connect::{self, Leave, Stage, Step};
 use crate::crew::{Connect, Crew, Report, WorkerId};
 use crate::directory::{DeviceId, Wish, base, devices};
-use crate::disk::Profile;
 use absence::Absences;
+use known::Device;
 use nodes::{Writer, read_front};
 use refusals::Subject;
 
@@ -32,34 +33,6 @@ const STEPS_MAX: usize = 16;
 const BACK_TOKEN: &str = "back";
 /// The watch on domains that come and go.
 const DOMAINS_TOKEN: &str = "domains";
-
-/// What is known of one device.
-#[derive(Debug)]
-struct Device {
-    wish: Wish,
-    stage: Stage,
-    worker: Option<WorkerId>,
-    profile: Option<Profile>,
-    reason: String,
-    /// Whether we have written into its directory.
-    spoken: bool,
-    /// How often something went wrong that its guest can bring about.
-    complaints: u64,
-}
-
-impl Device {
-    /// Whether the directory must be the one that was read before: a new one is in the first state,
-    /// which ours is not in once we have written into it.
-    fn is_the_same(&self, own: XenbusState) -> bool {
-        self.spoken && own != XenbusState::Initialising
-    }
-
-    /// Whether the directory was removed and made again before anybody looked: another image, or
-    /// again the first state, which we never write.
-    fn is_another(&self, wish: &Wish, own: XenbusState) -> bool {
-        self.wish != *wish || (self.spoken && own == XenbusState::Initialising)
-    }
-}
 
 /// The control plane.
 pub struct Control<S, C> {
@@ -256,85 +229,6 @@ impl<S: Store, C: Crew> Control<S, C> {
         }
         self.due.insert(id);
         Ok(())
-    }
-
-    /// What xenstore says of a device now; `None` if our directory is gone.
-    fn look(&mut self, id: DeviceId) -> Result<Option<View>, StoreError> {
-        let back = id.back(self.server);
-        let Some(own) = self.store.read(Transaction::NONE, &[&back, "/state"].concat())? else {
-            self.forget(id);
-            return Ok(None);
-        };
-        let own = XenbusState::parse(Some(&own));
-        let front = match self.devices.get(&id) {
-            Some(device) if device.is_the_same(own) => device.wish.front.clone(),
-            _ => {
-                let Some(wish) = Wish::read(&self.store, Transaction::NONE, &back)? else {
-                    self.forget(id);
-                    return Ok(None);
-                };
-                self.recognise(id, wish, own)?
-            }
-        };
-        let online = self.store.read(Transaction::NONE, &[&back, "/online"].concat())?;
-        let state = self.store.read(Transaction::NONE, &[&front, "/state"].concat())?;
-        let online = online.as_deref() == Some("1");
-        let awaited = self.is_awaited(id, state.is_none() && online)?;
-        let stage = self.devices.get(&id).map_or(Stage::Absent, |device| device.stage);
-        Ok(Some(View {
-            own,
-            front: state.as_deref().map(|state| XenbusState::parse(Some(state))),
-            online,
-            awaited,
-            stage,
-            leave: self.leave,
-        }))
-    }
-
-    /// Takes what the tool stack wrote for another device than the one that we know, if it is, and
-    /// gives the front's directory.
-    fn recognise(
-        &mut self,
-        id: DeviceId,
-        wish: Wish,
-        own: XenbusState,
-    ) -> Result<String, StoreError> {
-        if self.devices.get(&id).is_some_and(|device| device.is_another(&wish, own)) {
-            self.forget(id);
-        }
-        let front = wish.front.clone();
-        if !self.devices.contains_key(&id) {
-            self.meet(id, wish)?;
-        }
-        Ok(front)
-    }
-
-    fn meet(&mut self, id: DeviceId, wish: Wish) -> Result<(), StoreError> {
-        self.store.watch(&format!("{}/state", wish.front), &id.to_string())?;
-        let device = Device {
-            wish,
-            stage: Stage::Absent,
-            worker: None,
-            profile: None,
-            reason: "the daemon that served this disk ended without closing it".into(),
-            spoken: false,
-            complaints: 0,
-        };
-        self.devices.insert(id, device);
-        Ok(())
-    }
-
-    fn forget(&mut self, id: DeviceId) {
-        let Some(device) = self.devices.remove(&id) else { return };
-        self.absences.end(id);
-        log::info!("device {id}: removed");
-        if let Some(worker) = device.worker {
-            self.crew.dismiss(worker);
-        }
-        let watched = format!("{}/state", device.wish.front);
-        if let Err(error) = self.store.unwatch(&watched, &id.to_string()) {
-            log::debug!("device {id}: unwatch: {error}");
-        }
     }
 
     fn take(&mut self, id: DeviceId, step: Step) -> Result<(), StoreError> {

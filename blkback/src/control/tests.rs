@@ -10,6 +10,7 @@ use xen::{GrantRef, Port};
 
 use super::*;
 use crate::attach;
+use crate::disk::Profile;
 use crate::spec::DiskSpec;
 
 const GUEST: DomainId = DomainId(3);

@@ -1,0 +1,121 @@
+//! What is known of a device, and what xenstore says of it now.
+//!
+//! What the tool stack wrote is read once, and again only where another directory may have taken the
+//! place of the one that we know. Must never take a new device for the old one.
+
+use xen::{Store, StoreError, Transaction, XenbusState};
+
+use super::Control;
+use crate::connect::{Stage, View};
+use crate::crew::{Crew, WorkerId};
+use crate::directory::{DeviceId, Wish};
+use crate::disk::Profile;
+
+/// What is known of one device.
+#[derive(Debug)]
+pub(super) struct Device {
+    pub(super) wish: Wish,
+    pub(super) stage: Stage,
+    pub(super) worker: Option<WorkerId>,
+    pub(super) profile: Option<Profile>,
+    pub(super) reason: String,
+    /// Whether we have written into its directory.
+    pub(super) spoken: bool,
+    /// How often something went wrong that its guest can bring about.
+    pub(super) complaints: u64,
+}
+
+impl Device {
+    /// Whether the directory must be the one that was read before: a new one is in the first state,
+    /// which ours is not in once we have written into it.
+    fn is_the_same(&self, own: XenbusState) -> bool {
+        self.spoken && own != XenbusState::Initialising
+    }
+
+    /// Whether the directory was removed and made again before anybody looked: another image, or
+    /// again the first state, which we never write.
+    fn is_another(&self, wish: &Wish, own: XenbusState) -> bool {
+        self.wish != *wish || (self.spoken && own == XenbusState::Initialising)
+    }
+}
+
+impl<S: Store, C: Crew> Control<S, C> {
+    /// What xenstore says of a device now; `None` if our directory is gone.
+    pub(super) fn look(&mut self, id: DeviceId) -> Result<Option<View>, StoreError> {
+        let back = id.back(self.server);
+        let Some(own) = self.store.read(Transaction::NONE, &[&back, "/state"].concat())? else {
+            self.forget(id);
+            return Ok(None);
+        };
+        let own = XenbusState::parse(Some(&own));
+        let front = match self.devices.get(&id) {
+            Some(device) if device.is_the_same(own) => device.wish.front.clone(),
+            _ => {
+                let Some(wish) = Wish::read(&self.store, Transaction::NONE, &back)? else {
+                    self.forget(id);
+                    return Ok(None);
+                };
+                self.recognise(id, wish, own)?
+            }
+        };
+        let online = self.store.read(Transaction::NONE, &[&back, "/online"].concat())?;
+        let state = self.store.read(Transaction::NONE, &[&front, "/state"].concat())?;
+        let online = online.as_deref() == Some("1");
+        let awaited = self.is_awaited(id, state.is_none() && online)?;
+        let stage = self.devices.get(&id).map_or(Stage::Absent, |device| device.stage);
+        Ok(Some(View {
+            own,
+            front: state.as_deref().map(|state| XenbusState::parse(Some(state))),
+            online,
+            awaited,
+            stage,
+            leave: self.leave,
+        }))
+    }
+
+    /// Takes what the tool stack wrote for another device than the one that we know, if it is, and
+    /// gives the front's directory.
+    fn recognise(
+        &mut self,
+        id: DeviceId,
+        wish: Wish,
+        own: XenbusState,
+    ) -> Result<String, StoreError> {
+        if self.devices.get(&id).is_some_and(|device| device.is_another(&wish, own)) {
+            self.forget(id);
+        }
+        let front = wish.front.clone();
+        if !self.devices.contains_key(&id) {
+            self.meet(id, wish)?;
+        }
+        Ok(front)
+    }
+
+    fn meet(&mut self, id: DeviceId, wish: Wish) -> Result<(), StoreError> {
+        self.store.watch(&format!("{}/state", wish.front), &id.to_string())?;
+        let device = Device {
+            wish,
+            stage: Stage::Absent,
+            worker: None,
+            profile: None,
+            reason: "the daemon that served this disk ended without closing it".into(),
+            spoken: false,
+            complaints: 0,
+        };
+        self.devices.insert(id, device);
+        Ok(())
+    }
+
+    pub(super) fn forget(&mut self, id: DeviceId) {
+        let Some(device) = self.devices.remove(&id) else { return };
+        self.absences.end(id);
+        log::info!("device {id}: removed");
+        if let Some(worker) = device.worker {
+            self.crew.dismiss(worker);
+        }
+        let watched = format!("{}/state", device.wish.front);
+        if let Err(error) = self.store.unwatch(&watched, &id.to_string()) {
+            log::debug!("device {id}: unwatch: {error}");
+        }
+    }
+}
