@@ -106,6 +106,16 @@ fn median(values: &[f64]) -> f64 {
     }
 }
 
+/// The figure of this name, if it was measured.
+fn named<'a>(figures: &'a [Figure], name: &str) -> Option<&'a Figure> {
+    figures.iter().find(|figure| figure.name == name)
+}
+
+/// What one pair adds for one kind of I/O, if it was measured.
+pub fn of_added<'a>(figures: &'a [Figure], work: &str, place: Place) -> Option<&'a Figure> {
+    named(figures, &format!("{work}: {place}, added"))
+}
+
 /// All figures of a matrix.
 pub fn of(matrix: &Matrix) -> Vec<Figure> {
     let figures = PAIRS.into_iter().flat_map(|place| of_pair(matrix, place));
@@ -173,10 +183,8 @@ fn columns(rows: &[Costs]) -> Vec<(String, Vec<f64>)> {
 /// What comes on top of what the disk costs in Dom0. The same program runs there as in a Linux guest;
 /// it is not in our guest, so that there only the disk is taken off, and not fio.
 fn added(matrix: &Matrix, place: Place) -> Option<Vec<Costs>> {
-    let medians = |place: Place| -> Option<Costs> {
-        let rows = matrix.of(place)?;
-        let column = |at: usize| median(&rows.iter().map(|costs| costs[at]).collect::<Vec<f64>>());
-        Some(std::array::from_fn(column))
+    let medians = |place: Place| -> Option<Vec<f64>> {
+        Some(columns(matrix.of(place)?).iter().map(|(_, values)| median(values)).collect())
     };
     let (direct, fio) = (medians(Place::Dom0)?, medians(Place::Nothing)?);
     let there = |at: usize| match place {
@@ -227,7 +235,7 @@ pub fn targets(figures: &[Figure]) -> String {
     let mut text =
         format!("{:<66} {:>9} {:>9} {:>9} {:>9}\n", "", "found", "worst", "target", "stretch");
     for (name, bound, target, stretch) in TARGETS {
-        let Some(figure) = figures.iter().find(|figure| figure.name == name) else { continue };
+        let Some(figure) = named(figures, name) else { continue };
         let [found, _, worst] = match (bound, figure.ratios()) {
             (Bound::Ratio, Some(ratios)) => ratios,
             _ => [figure.value, figure.spread[0], figure.spread[1]],
@@ -259,8 +267,7 @@ pub fn table(figures: &[Figure]) -> String {
     for (work, _) in columns(&[]) {
         let _ = write!(text, "{work:<26}");
         for place in PAIRS {
-            let name = format!("{work}: {place}, added");
-            let figure = figures.iter().find(|figure| figure.name == name);
+            let figure = of_added(figures, &work, place);
             let cell =
                 figure.and_then(|it| Some(format!("{:.0} ({:.2})", it.value, it.ratios()?[0])));
             let _ = write!(text, " {:>17}", cell.unwrap_or_else(|| "not measured".into()));
@@ -282,7 +289,7 @@ pub fn elevators(figures: &[Figure]) -> String {
     for (work, _) in columns(&[]) {
         let found = SORTING.map(|(place, _)| {
             let name = format!("{work}: {place}, in all");
-            figures.iter().find(|figure| figure.name == name)?.ratios()
+            named(figures, &name)?.ratios()
         });
         let [Some(ours), Some(linux)] = found else { continue };
         let [ours, linux] =
@@ -336,11 +343,7 @@ mod tests {
     }
 
     fn find(figures: &[Figure], name: &str) -> Figure {
-        figures
-            .iter()
-            .find(|figure| figure.name == name)
-            .unwrap_or_else(|| panic!("{name}"))
-            .clone()
+        named(figures, name).unwrap_or_else(|| panic!("{name}")).clone()
     }
 
     #[test]

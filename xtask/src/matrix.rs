@@ -186,7 +186,11 @@ impl Ask {
 
     /// About how long it takes on two processors of 2.6 GHz, from what it took there.
     pub fn estimate(self) -> Duration {
-        self.places().into_iter().map(|place| self.cost_of(place)).sum::<Duration>() + BOOT
+        self.cost_of_all(&self.places()) + BOOT
+    }
+
+    fn cost_of_all(self, places: &[Place]) -> Duration {
+        places.iter().map(|place| self.cost_of(*place)).sum()
     }
 
     fn cost_of(self, place: Place) -> Duration {
@@ -227,11 +231,9 @@ pub fn run(ask: Ask, progress: &Progress) -> Result<Matrix> {
             Place::Dom0 | Place::Nothing => direct(&lab, ask, *place)?,
         };
         matrix.told.push(Told { place: *place, costs });
-        let sum = |some: &[Place]| -> f64 {
-            some.iter().map(|place| ask.cost_of(*place).as_secs_f64()).sum()
-        };
         let (done, left) = places.split_at(at + 1);
-        let seconds = start.elapsed().as_secs_f64() / sum(done) * sum(left);
+        let [done, left] = [done, left].map(|some| ask.cost_of_all(some));
+        let seconds = start.elapsed().mul_f64(left.div_duration_f64(done)).as_secs_f64();
         progress.phase(&format!("{place}; about {seconds:.0} s to go"));
     }
     progress.finish();

@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use crate::figures::Figure;
+use crate::figures::{Figure, of_added};
 use crate::matrix::{PAIRS, WORKS};
 
 /// Pixels of a bar's line, of the names, and of the widest bar.
@@ -41,8 +41,7 @@ fn plot(figures: &[Figure]) -> String {
     let mut bars = String::new();
     let mut line = 1;
     for work in WORKS {
-        let name = |place| format!("{work}: {place}, added");
-        let found = PAIRS.map(|place| figures.iter().find(|it| it.name == name(place)));
+        let found = PAIRS.map(|place| of_added(figures, &work.to_string(), place));
         let most = found.iter().flatten().map(|it| it.value).fold(1.0, f64::max);
         let _ = writeln!(bars, "<text x=\"4\" y=\"{}\">{work}</text>", line * LINE + 14);
         for ((place, figure), colour) in PAIRS.iter().zip(found).zip(COLOURS) {
