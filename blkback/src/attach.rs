@@ -54,7 +54,7 @@ pub enum AttachError {
     #[error("{0}")]
     Refused(String),
     /// The daemon did not answer.
-    #[error("the daemon did not take the disk within {0} s; see its log")]
+    #[error("the daemon did not answer within {0} s; see its log")]
     NoAnswer(u64),
     /// The guest did not let go.
     #[error(

@@ -27,6 +27,19 @@ pub enum Stage {
     Failed,
 }
 
+/// How far a wish stands that the disk be as large as its image.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Size {
+    /// There is none.
+    Settled,
+    /// Somebody has asked for it.
+    Asked,
+    /// The image is being measured.
+    Measuring,
+    /// The image was measured, and whoever serves it knows.
+    Measured,
+}
+
 /// Whether the daemon is about to end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Leave {
@@ -51,6 +64,8 @@ pub struct View {
     pub awaited: bool,
     /// Where our own work stands.
     pub stage: Stage,
+    /// How far a wish stands that the disk be as large as its image.
+    pub size: Size,
     /// Whether the daemon is about to end.
     pub leave: Leave,
 }
@@ -70,6 +85,10 @@ pub enum Step {
     Announce,
     /// Finish what is in flight and unmap the ring.
     Stop,
+    /// Measure the image, and let whoever serves it know.
+    Measure,
+    /// Publish the size that was measured, if a guest is connected, and say how it ended.
+    Resize,
     /// Say why the device cannot be had, and the state.
     Refuse(XenbusState),
     /// Write the state.
@@ -80,8 +99,15 @@ pub enum Step {
     Remove,
 }
 
-/// The next step for one device.
+/// The next step for one device. Its size comes last: what else there is to do may change it.
 pub fn next(view: &View) -> Step {
+    match proceed(view) {
+        Step::Wait => resize(view),
+        step => step,
+    }
+}
+
+fn proceed(view: &View) -> Step {
     let Some(front) = view.front else { return bury(view) };
     if view.leave != Leave::Stay && !matches!(view.own, XenbusState::Closing | XenbusState::Closed)
     {
@@ -92,7 +118,7 @@ pub fn next(view: &View) -> Step {
     }
     match view.own {
         XenbusState::Initialising => initialise(view.stage),
-        XenbusState::InitWait => wait_for_front(view.stage, front),
+        XenbusState::InitWait => wait_for_front(view, front),
         XenbusState::Connected => serve(view.stage, front),
         XenbusState::Closing => close(view, front),
         XenbusState::Closed => rest(view, front),
@@ -122,9 +148,11 @@ fn initialise(stage: Stage) -> Step {
     }
 }
 
-fn wait_for_front(stage: Stage, front: XenbusState) -> Step {
-    match stage {
+fn wait_for_front(view: &View, front: XenbusState) -> Step {
+    match view.stage {
         Stage::Absent => Step::Open,
+        // Who joins the ring is told how large the disk is.
+        Stage::Ready if is_up(front) && view.size == Size::Measuring => Step::Wait,
         // Some fronts write 4 without having passed 3.
         Stage::Ready if is_up(front) => Step::Connect,
         // It had come, and went before we looked: it waits for our goodbye.
@@ -177,6 +205,18 @@ fn rest(view: &View, front: XenbusState) -> Step {
         Stage::Absent if comes_back(view, front) => Step::Open,
         Stage::Ready if comes_back(view, front) => Step::Invite,
         Stage::Absent | Stage::Ready | Stage::Failed => Step::Wait,
+    }
+}
+
+fn resize(view: &View) -> Step {
+    match (view.size, view.stage) {
+        (Size::Asked, Stage::Ready | Stage::Serving) => Step::Measure,
+        // An image is measured when it is opened.
+        (Size::Asked, Stage::Absent | Stage::Failed) => Step::Resize,
+        (Size::Measured, Stage::Absent | Stage::Failed | Stage::Ready | Stage::Serving) => {
+            Step::Resize
+        }
+        _ => Step::Wait,
     }
 }
 

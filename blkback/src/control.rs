@@ -9,6 +9,7 @@ mod absence;
 mod known;
 mod nodes;
 mod refusals;
+mod resize;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -21,6 +22,7 @@ use crate::attach;
 use crate::connect::{self, Leave, Stage, Step};
 use crate::crew::{Connect, Crew, Report, WorkerId};
 use crate::directory::{DeviceId, Wish, base, devices};
+use crate::resize::NODE;
 use absence::Absences;
 use known::Device;
 use nodes::{Writer, read_front};
@@ -44,6 +46,8 @@ pub struct Control<S, C> {
     devices: BTreeMap<DeviceId, Device>,
     /// Devices to be looked at.
     due: BTreeSet<DeviceId>,
+    /// Devices that somebody may want to be as large as their images.
+    wishes: BTreeSet<DeviceId>,
     /// What xenstore has refused something for, and what it said.
     stuck: BTreeMap<Subject, StoreError>,
     absences: Absences,
@@ -73,6 +77,7 @@ impl<S: Store, C: Crew> Control<S, C> {
             base,
             devices: BTreeMap::new(),
             due: BTreeSet::new(),
+            wishes: BTreeSet::new(),
             stuck: BTreeMap::new(),
             absences: Absences::new(patience),
             leave: Leave::Stay,
@@ -129,12 +134,19 @@ impl<S: Store, C: Crew> Control<S, C> {
     /// Notes which devices watches and reports are about.
     fn take_in(&mut self) -> Result<(), StoreError> {
         while let Some(event) = self.store.event()? {
-            let below = event.path.strip_prefix(&self.base);
             match event.token.as_str() {
-                BACK_TOKEN => match below.and_then(|path| DeviceId::parse(path.strip_prefix('/')?))
-                {
-                    Some(id) => drop(self.due.insert(id)),
-                    None => self.look_everywhere()?,
+                BACK_TOKEN => match named(&event.path, &self.base) {
+                    Some((id, node)) => {
+                        self.due.insert(id);
+                        // An event at the directory may stand for any below it.
+                        if node.is_none_or(|node| node == NODE) {
+                            self.wishes.insert(id);
+                        }
+                    }
+                    None => {
+                        self.look_everywhere()?;
+                        self.wishes.extend(self.devices.keys());
+                    }
                 },
                 DOMAINS_TOKEN => {
                     self.absences.domains_changed();
@@ -174,14 +186,14 @@ impl<S: Store, C: Crew> Control<S, C> {
                 device.stage = Stage::Failed;
             }
             Report::Connected => device.stage = Stage::Serving,
+            Report::Measured(found) => device.measured(found),
             Report::Stopped => device.stage = Stage::Ready,
             Report::Unconnected(reason) | Report::Broken(reason) => {
                 device.stage = Stage::Ready;
                 self.give_up(id, reason);
             }
             Report::Gone => {
-                device.stage = Stage::Absent;
-                device.worker = None;
+                device.loses_worker();
                 self.give_up(id, "the backend stumbled over a bug of its own; see its log".into());
             }
         }
@@ -249,6 +261,11 @@ impl<S: Store, C: Crew> Control<S, C> {
                 self.shut(id);
                 Ok(())
             }
+            Step::Measure => {
+                self.measure(id);
+                Ok(())
+            }
+            Step::Resize => self.resize(id),
             Step::Refuse(state) => self.refuse(id, state),
             Step::Say(state) => self.update(id, |writer| writer.state(state)),
         }
@@ -267,10 +284,9 @@ impl<S: Store, C: Crew> Control<S, C> {
 
     fn shut(&mut self, id: DeviceId) {
         let Some(device) = self.devices.get_mut(&id) else { return };
-        device.stage = Stage::Absent;
         // Its guest may be back already.
         self.absences.domains_changed();
-        if let Some(worker) = device.worker.take() {
+        if let Some(worker) = device.loses_worker() {
             self.crew.dismiss(worker);
         }
     }
@@ -353,9 +369,22 @@ impl<S: Store, C: Crew> Control<S, C> {
         Ok(())
     }
 
-    /// Writes into our directory, all at once, and only if it still is there.
+    /// Writes into our directory with another state than the first.
     fn update(
         &mut self,
+        id: DeviceId,
+        write: impl Fn(&Writer<'_, S>) -> Result<(), StoreError>,
+    ) -> Result<(), StoreError> {
+        self.write(id, write)?;
+        if let Some(device) = self.devices.get_mut(&id) {
+            device.spoken = true;
+        }
+        Ok(())
+    }
+
+    /// Writes into our directory, all at once, and only if it still is there.
+    fn write(
+        &self,
         id: DeviceId,
         write: impl Fn(&Writer<'_, S>) -> Result<(), StoreError>,
     ) -> Result<(), StoreError> {
@@ -365,12 +394,14 @@ impl<S: Store, C: Crew> Control<S, C> {
                 return Ok(());
             }
             write(&Writer { store: &self.store, within, back: &back })
-        })?;
-        if let Some(device) = self.devices.get_mut(&id) {
-            device.spoken = true;
-        }
-        Ok(())
+        })
     }
+}
+
+/// The device that a path is about, and the node in its directory, if it is one of these.
+fn named<'a>(path: &'a str, base: &str) -> Option<(DeviceId, Option<&'a str>)> {
+    let below = path.strip_prefix(base)?.strip_prefix('/')?;
+    Some((DeviceId::parse(below)?, below.split('/').nth(2)))
 }
 
 #[cfg(test)]

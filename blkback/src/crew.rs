@@ -39,6 +39,9 @@ pub enum Report {
     Connected,
     /// The ring cannot be joined: why.
     Unconnected(String),
+    /// The image was measured: its sectors now, or why they cannot be had, and then nothing has
+    /// changed. Whoever serves the image knows of more sectors already.
+    Measured(Result<u64, String>),
     /// The ring is unmapped, as ordered.
     Stopped,
     /// The ring had to be given up: why. It is unmapped.
@@ -54,6 +57,10 @@ pub trait Crew {
 
     /// The worker joins a front's ring and serves it.
     fn connect(&mut self, worker: WorkerId, connect: Connect);
+
+    /// The worker measures its image anew, which may have grown and must not have shrunk. Not again
+    /// before it has reported.
+    fn measure(&mut self, worker: WorkerId);
 
     /// The worker finishes what is in flight and leaves the ring. The image stays open.
     fn stop(&mut self, worker: WorkerId);

@@ -17,7 +17,7 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use xen::{Access, Events, Maps, Port};
 
 use crate::crew::Connect;
-use crate::orders::{Begin, Last, Line, Received, STOP, Told};
+use crate::orders::{Begin, Last, Line, Order, Received, Told};
 use crate::session::{Buffer, Link, Queue, RingPages, Session, Turn};
 use crate::sys::{Channels, GrantDevice, MappedPage, Patience, UringDisk, Woken};
 use crate::trace::{Pen, Tape};
@@ -28,6 +28,9 @@ use crate::{Image, confine};
 const EMPTY_EVENTS_MAX: u32 = 64;
 /// How long each of them waits.
 const STORM_PAUSE: Duration = Duration::from_millis(1);
+
+/// What is said of orders that ours does not give.
+const OTHER_VERSION: &str = "the daemon is of another version";
 
 /// A session on the device nodes of Dom0.
 type Served<Q> = Session<GrantDevice, UringDisk<Buffer<MappedPage>>, Channels, Q>;
@@ -46,14 +49,16 @@ pub fn serve_device(name: &str, line: OwnedFd) -> std::io::Result<()> {
     confine::device()?;
     let (begin, with) = loop {
         match line.wait()? {
-            Received::Message(message, with) if message == STOP && with.is_empty() => return Ok(()),
-            Received::Message(message, with) => break (Begin::read(&message), with),
+            Received::Message(message, with) => match Order::read(&message, &with) {
+                Some(Order::Stop) => return Ok(()),
+                _ => break (Begin::read(&message), with),
+            },
             Received::Nothing => {}
             // Never needed.
             Received::Closed => return Ok(()),
         }
     };
-    let of_another_version = || std::io::Error::other("the daemon is of another version");
+    let of_another_version = || std::io::Error::other(OTHER_VERSION);
     let begin = begin.ok_or_else(of_another_version)?;
     let mut with = with.into_iter();
     let (Some(image), Some(channels), Some(grants)) = (with.next(), with.next(), with.next())
@@ -172,7 +177,7 @@ fn work<Q: Queue>(session: &mut Served<Q>, line: &Line) -> Result<(), String> {
         let woken = session.disk_mut().wait(patience);
         let woken = woken.map_err(|error| format!("io_uring: {error}"))?;
         hear(session, woken, &mut masked).map_err(|error| format!("/dev/xen/evtchn: {error}"))?;
-        if woken.control && is_told_to_end(line)? {
+        if woken.control && obey(session, line)? {
             session.stop_taking();
             ending = true;
         }
@@ -188,14 +193,22 @@ fn hear<Q: Queue>(
     if woken.event { session.events().pending(masked) } else { Ok(()) }
 }
 
-/// Takes all orders that came.
-fn is_told_to_end(line: &Line) -> Result<bool, String> {
+/// Carries out all orders that came; tells whether to end.
+fn obey<Q: Queue>(session: &mut Served<Q>, line: &Line) -> Result<bool, String> {
     let mut end = false;
     loop {
-        match line.receive().map_err(|error| format!("orders: {error}"))? {
-            Received::Message(message, _) => end |= message == STOP,
+        let (message, with) = match line.receive().map_err(|error| format!("orders: {error}"))? {
+            Received::Message(message, with) => (message, with),
             Received::Nothing => return Ok(end),
             Received::Closed => return Ok(true),
+        };
+        match Order::read(&message, &with).ok_or(OTHER_VERSION)? {
+            Order::Stop => end = true,
+            Order::Grow(sectors) => {
+                session.grow(sectors);
+                let told = line.send(&Told::Grown.message(), &[]);
+                told.map_err(|error| format!("orders: {error}"))?;
+            }
         }
     }
 }

@@ -110,7 +110,8 @@ pub struct Profile {
 /// Jobs may end in any order; ordering between a flush and the writes before it is the caller's,
 /// who gives a flush only when those writes have ended.
 pub trait Disk<P> {
-    /// The size and the abilities. They do not change while the disk is in use.
+    /// The size and the abilities, as they were when the disk was taken into use: since then it may
+    /// have grown.
     fn profile(&self) -> Profile;
 
     /// Takes all of `batch`, in its order, and leaves it empty. Nothing is waited for.

@@ -48,6 +48,19 @@ pub enum OpenError {
         /// Its length.
         bytes: u64,
     },
+    /// Shorter than what its guest was told.
+    #[error(
+        "{path}: {bytes} bytes long now, and the disk has {told}; a disk that is attached does not \
+         become smaller"
+    )]
+    Shrunk {
+        /// The image.
+        path: PathBuf,
+        /// Its length.
+        bytes: u64,
+        /// The length that it had.
+        told: u64,
+    },
     /// Not writable, but to be attached for writing.
     #[error("{0}: not writable; attach it with access=ro, or change its permissions")]
     ReadOnly(PathBuf),
@@ -136,6 +149,22 @@ impl Image {
     /// The size and the abilities.
     pub fn profile(&self) -> Profile {
         self.profile
+    }
+
+    /// Looks how large the image of this name is now, and gives its sectors.
+    ///
+    /// # Errors
+    /// [`OpenError::Shrunk`], or why nobody could be given an image of that size; then all is as it
+    /// was.
+    pub(crate) fn measure(&mut self, path: &Path) -> Result<u64, OpenError> {
+        let bytes = (&self.file).seek(SeekFrom::End(0)).map_err(|error| classify(path, error))?;
+        check_length(path, bytes)?;
+        if bytes / SECTOR < self.profile.sectors {
+            let told = self.profile.sectors * SECTOR;
+            return Err(OpenError::Shrunk { path: path.into(), bytes, told });
+        }
+        self.profile.sectors = bytes / SECTOR;
+        Ok(self.profile.sectors)
     }
 }
 
@@ -267,5 +296,25 @@ mod tests {
         assert!(message(&image, true).contains("in use"));
         assert_eq!(writer.profile().sectors, 16);
         assert_eq!(writer.profile().physical_sector_size, 4096);
+    }
+
+    #[test]
+    fn an_open_image_may_grow_by_whole_sectors_and_never_shrinks() {
+        let folder = Scratch::new("image-grown");
+        let path = folder.file("d.img", 8192);
+        let mut image = Image::open(&path, false).unwrap();
+        let resize = |bytes| File::options().write(true).open(&path).unwrap().set_len(bytes);
+        assert_eq!(image.measure(&path).unwrap(), 16);
+        for (bytes, word) in [(7680, "smaller"), (0, "too short"), (8193, "a multiple of 512")] {
+            resize(bytes).unwrap();
+            let refused = image.measure(&path).unwrap_err().to_string();
+            assert!(refused.contains(word), "{refused}");
+            assert_eq!(image.profile().sectors, 16);
+        }
+        resize(8704).unwrap();
+        assert_eq!(image.measure(&path).unwrap(), 17);
+        assert_eq!(image.profile().sectors, 17);
+        resize(8192).unwrap();
+        assert!(matches!(image.measure(&path), Err(OpenError::Shrunk { told: 8704, .. })));
     }
 }

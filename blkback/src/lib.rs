@@ -4,7 +4,7 @@
 //! * [`connect`] and [`Control`]: the control plane, a pure function and the loop around it;
 //! * [`trace`]: what passes through the rings, written into a file;
 //! * [`Workers`], [`serve_device`] and [`sys`]: a process per device, and the device nodes of Dom0;
-//! * [`attach`], [`DiskSpec`]: what the tool stack does, for disks of this backend.
+//! * [`attach`], [`resize`], [`DiskSpec`]: what the tool stack does, for disks of this backend.
 //!
 //! What a guest says is checked before it is used; one bad guest costs one device. Unsafe code is
 //! in [`sys`] only.
@@ -24,6 +24,7 @@ mod image;
 mod orders;
 mod process;
 pub mod rejoin;
+pub mod resize;
 #[cfg(test)]
 mod said;
 #[cfg(test)]

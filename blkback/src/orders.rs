@@ -202,14 +202,43 @@ fn narrow<T: TryFrom<u64>>(word: Option<u64>) -> Option<T> {
     T::try_from(word?).ok()
 }
 
-/// The other order: leave the ring, and end.
-pub(crate) const STOP: &[u8] = b"stop";
+/// What may be ordered then.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Order {
+    /// The disk has so many sectors now, and its guest is about to be told.
+    Grow(u64),
+    /// Leave the ring, and end.
+    Stop,
+}
+
+impl Order {
+    /// As a message: a word, and its number.
+    pub(crate) fn message(self) -> Vec<u8> {
+        match self {
+            Self::Grow(sectors) => [b"grow".as_slice(), &sectors.to_ne_bytes()].concat(),
+            Self::Stop => b"stop".to_vec(),
+        }
+    }
+
+    /// Reads a message and how much came with it; `None` if it is none of these.
+    pub(crate) fn read(message: &[u8], with: &[OwnedFd]) -> Option<Self> {
+        let (word, number) = message.split_first_chunk()?;
+        match (word, number) {
+            _ if !with.is_empty() => None,
+            (b"grow", number) => number.try_into().ok().map(u64::from_ne_bytes).map(Self::Grow),
+            (b"stop", []) => Some(Self::Stop),
+            _ => None,
+        }
+    }
+}
 
 /// What a process tells.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Told {
     /// Requests are served.
     Connected,
+    /// Requests may reach as far as was ordered last.
+    Grown,
     /// It is about to end.
     Last(Last),
 }
@@ -233,6 +262,7 @@ impl Told {
     pub(crate) fn message(&self) -> Vec<u8> {
         let (letter, past, reason) = match self {
             Self::Connected => (b'c', None, None),
+            Self::Grown => (b'g', None, None),
             Self::Last(Last::Unconnected(reason)) => (b'u', None, Some(reason)),
             Self::Last(Last::Ended { past, broken: None }) => (b's', Some(past), None),
             Self::Last(Last::Ended { past, broken: Some(reason) }) => {
@@ -254,6 +284,7 @@ impl Told {
         };
         Some(match letter {
             b'c' => Self::Connected,
+            b'g' => Self::Grown,
             b'u' => Self::Last(Last::Unconnected(printable(rest))),
             b's' => Self::Last(Last::Ended { past: ended()?.0, broken: None }),
             b'b' => {
@@ -322,6 +353,22 @@ mod tests {
     }
 
     #[test]
+    fn an_order_is_read_to_the_last_byte_and_comes_alone() {
+        let (pipe, _) = io::pipe().unwrap();
+        let with = [OwnedFd::from(pipe)];
+        for order in [Order::Stop, Order::Grow(0), Order::Grow(u64::MAX)] {
+            let message = order.message();
+            assert_eq!(Order::read(&message, &[]), Some(order));
+            assert_eq!(Order::read(&message, &with), None);
+            assert_eq!(Order::read(&[&message[..], b"0"].concat(), &[]), None);
+            for length in 0..message.len() {
+                assert_eq!(Order::read(&message[..length], &[]), None, "{length} bytes");
+            }
+        }
+        assert_eq!(Order::read(&begin().message(), &[]), None);
+    }
+
+    #[test]
     fn what_a_process_tells_is_read_back_cut_to_length_and_printable() {
         let ended = |past: u64, broken: Option<&str>| {
             let past = Past::from_word(past);
@@ -330,6 +377,7 @@ mod tests {
         let unconnected = |reason: &str| Told::Last(Last::Unconnected(reason.into()));
         for told in [
             Told::Connected,
+            Told::Grown,
             unconnected("no"),
             ended(0, None),
             ended(1 << 32, None),
@@ -355,7 +403,7 @@ mod tests {
         assert!(matches!(theirs.receive().unwrap(), Received::Nothing));
         let (reader, writer) = io::pipe().unwrap();
         ours.send(b"first", &[writer.as_fd()]).unwrap();
-        ours.send(STOP, &[]).unwrap();
+        ours.send(&Order::Stop.message(), &[]).unwrap();
         drop((ours, writer));
         let Received::Message(text, with) = theirs.wait().unwrap() else { panic!("no message") };
         assert_eq!((&text[..], with.len()), (&b"first"[..], 1));
@@ -364,7 +412,7 @@ mod tests {
         drop(with);
         assert_eq!(io::read_to_string(reader).unwrap(), "x");
         let Received::Message(text, with) = theirs.wait().unwrap() else { panic!("no message") };
-        assert_eq!((&text[..], with.len()), (STOP, 0));
+        assert_eq!(Order::read(&text, &with), Some(Order::Stop));
         assert!(matches!(theirs.receive().unwrap(), Received::Closed));
     }
 
@@ -372,7 +420,7 @@ mod tests {
     fn last_words_are_heard_of_a_side_that_did_not_listen_to_the_end() {
         let (ours, theirs) = Line::pair().unwrap();
         let theirs = Line::new(theirs);
-        ours.send(STOP, &[]).unwrap();
+        ours.send(&Order::Stop.message(), &[]).unwrap();
         theirs.send(b"last", &[]).unwrap();
         drop(theirs);
         let Received::Message(text, _) = ours.receive().unwrap() else { panic!("no message") };

@@ -11,7 +11,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::Once;
 
 use crate::Image;
-use crate::orders::{Begin, Last, Line, Received, STOP, Told};
+use crate::orders::{Begin, Last, Line, Order, Received, Told};
 use crate::sys::{Channels, GrantDevice};
 use crate::trace::Part;
 
@@ -36,6 +36,8 @@ pub(crate) struct Process {
     child: Child,
     line: Line,
     connected: bool,
+    /// It was told of more sectors and has not said that it knows.
+    growing: bool,
 }
 
 impl Process {
@@ -49,7 +51,7 @@ impl Process {
         if let Some(user) = program.user {
             command.gid(user).uid(user);
         }
-        Ok(Self { child: command.spawn()?, line, connected: false })
+        Ok(Self { child: command.spawn()?, line, connected: false, growing: false })
     }
 
     /// Gives it the image, the nodes for one guest, what it writes a trace into, and all that was
@@ -74,14 +76,25 @@ impl Process {
         sent.map_err(|error| format!("the process of this device: {error}"))
     }
 
-    /// Orders it to leave the ring.
-    pub(crate) fn stop(&self) {
-        // A process that is gone is noticed when it is listened to.
-        let _ = self.line.send(STOP, &[]);
+    /// Tells it how many sectors there are; it says when it knows.
+    pub(crate) fn grow(&mut self, sectors: u64) {
+        self.growing = true;
+        self.order(Order::Grow(sectors));
     }
 
-    /// What it tells next, without waiting. An honest process says once that it is connected, and
-    /// then how that ended; any other word, and its death before its last, is an error.
+    /// Orders it to leave the ring.
+    pub(crate) fn stop(&self) {
+        self.order(Order::Stop);
+    }
+
+    fn order(&self, order: Order) {
+        // A process that is gone is noticed when it is listened to.
+        let _ = self.line.send(&order.message(), &[]);
+    }
+
+    /// What it tells next, without waiting. An honest process says once that it is connected, then
+    /// once for each time that its disk has grown that it knows, and then how it ended; any other
+    /// word, and its death before its last, is an error.
     pub(crate) fn hear(&mut self) -> Result<Option<Told>, String> {
         let message = match self.line.receive() {
             Ok(Received::Message(message, _)) => message,
@@ -92,6 +105,7 @@ impl Process {
         let told = Told::read(&message);
         let in_order = match &told {
             Some(Told::Connected) => !self.connected,
+            Some(Told::Grown) => self.connected && std::mem::take(&mut self.growing),
             Some(Told::Last(Last::Unconnected(_))) => !self.connected,
             Some(Told::Last(Last::Ended { .. })) => self.connected,
             None => false,

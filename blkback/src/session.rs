@@ -164,6 +164,13 @@ impl<M: Maps, D: Disk<Buffer<M::Page>>, E: Events, Q: Queue> Session<M, D, E, Q>
         }
     }
 
+    /// The disk has so many sectors from now on, for requests that are taken from now on. It does not
+    /// become smaller: its front counts on what it was told.
+    pub fn grow(&mut self, sectors: u64) {
+        self.geometry.sectors = self.geometry.sectors.max(sectors);
+        self.ring.grown(self.geometry.sectors);
+    }
+
     /// How many requests were taken and not yet answered.
     pub fn pending(&self) -> usize {
         self.table.len()

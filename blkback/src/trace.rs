@@ -217,6 +217,10 @@ impl<Q: Queue> Queue for Traced<Q> {
         self.tape.flush();
         Ok(rest)
     }
+
+    fn grown(&mut self, sectors: u64) {
+        self.tape.note(&Record::Grow(sectors));
+    }
 }
 
 impl<Q: Queue> Drop for Traced<Q> {

@@ -32,6 +32,7 @@ const STACK_BYTES: usize = 256 << 10;
 
 enum Order {
     Connect(Box<Connect>),
+    Measure,
     Stop,
 }
 
@@ -129,6 +130,10 @@ impl Crew for Workers {
         self.order(worker, Order::Connect(Box::new(connect)));
     }
 
+    fn measure(&mut self, worker: WorkerId) {
+        self.order(worker, Order::Measure);
+    }
+
     fn stop(&mut self, worker: WorkerId) {
         self.order(worker, Order::Stop);
     }
@@ -193,20 +198,28 @@ impl Inbox {
         self.orders.recv().ok()
     }
 
-    /// Whether the orders that came since end the connection.
-    fn ends_connection(&self) -> bool {
+    /// What the orders that came since ask of a connection.
+    fn asked(&self) -> Asked {
         self.bell.silence();
-        let mut ends = false;
+        let mut asked = Asked::default();
         loop {
             match self.orders.try_recv() {
-                Ok(Order::Stop) => ends = true,
+                Ok(Order::Stop) => asked.stop = true,
+                Ok(Order::Measure) => asked.measure = true,
                 // It is connected; the control plane gives no such order now.
                 Ok(Order::Connect(_)) => {}
-                Err(TryRecvError::Empty) => return ends,
-                Err(TryRecvError::Disconnected) => return true,
+                Err(TryRecvError::Empty) => return asked,
+                Err(TryRecvError::Disconnected) => return Asked { stop: true, ..asked },
             }
         }
     }
+}
+
+/// What is asked of a connection.
+#[derive(Default)]
+struct Asked {
+    measure: bool,
+    stop: bool,
 }
 
 /// What one worker does all its life.
@@ -223,7 +236,7 @@ impl Task {
     fn run(self, inbox: &Inbox, post: &Post) {
         let opened = self.open().map_err(|error| error.to_string());
         // Started before it is needed: a guest that connects does not wait for it.
-        let (image, process) = match opened.and_then(|image| Ok((image, self.start()?))) {
+        let (mut image, process) = match opened.and_then(|image| Ok((image, self.start()?))) {
             Ok(ready) => ready,
             Err(reason) => return wait_for_leave(inbox, post, reason),
         };
@@ -232,9 +245,16 @@ impl Task {
         // Stays until the image is closed: a new connection does not bring lost writes back.
         let mut past = Past::default();
         while let Some(order) = inbox.wait() {
-            let Order::Connect(connect) = order else {
-                post.send(Report::Stopped);
-                continue;
+            let connect = match order {
+                Order::Connect(connect) => connect,
+                Order::Measure => {
+                    post.send(Report::Measured(self.measure(&mut image)));
+                    continue;
+                }
+                Order::Stop => {
+                    post.send(Report::Stopped);
+                    continue;
+                }
             };
             let part = self.trace.as_ref().map(Trace::part);
             let begin = Begin {
@@ -246,7 +266,8 @@ impl Task {
             let process = waiting.take().map_or_else(|| self.start(), Ok);
             let begun = process
                 .and_then(|process| process.begin(&begin, &image, part.as_ref()).map(|()| process));
-            let last = match begun.map(|process| attend(process, inbox, post)) {
+            let measure = || self.measure(&mut image);
+            let last = match begun.map(|process| attend(process, inbox, post, measure)) {
                 Ok(Ok(last)) => last,
                 Ok(Err(reason)) => return log::error!("{reason}"),
                 Err(reason) => Last::Unconnected(reason),
@@ -272,6 +293,10 @@ impl Task {
         open()
     }
 
+    fn measure(&self, image: &mut Image) -> Result<u64, String> {
+        image.measure(&self.image).map_err(|error| error.to_string())
+    }
+
     fn start(&self) -> Result<Process, String> {
         Process::start(&self.program, &self.name).map_err(|error| {
             let hint = match error.kind() {
@@ -293,8 +318,15 @@ fn wait_for_leave(inbox: &Inbox, post: &Post, reason: String) {
 /// Passes orders and reports on for as long as a connection lasts, and gives the last report. A
 /// process that dies before it was told to go, or lies, is an error. However it ended, its hold on
 /// the image and on the guest's pages has ended too.
-fn attend(mut process: Process, inbox: &Inbox, post: &Post) -> Result<Last, String> {
+fn attend(
+    mut process: Process,
+    inbox: &Inbox,
+    post: &Post,
+    mut measure: impl FnMut() -> Result<u64, String>,
+) -> Result<Last, String> {
     let mut stopped = false;
+    // What was measured is reported when the process knows of it, or has no use for it any more.
+    let mut measured = None;
     loop {
         let mut awaited =
             [PollFd::new(&inbox.bell, PollFlags::IN), PollFd::new(&process, PollFlags::IN)];
@@ -302,11 +334,27 @@ fn attend(mut process: Process, inbox: &Inbox, post: &Post) -> Result<Last, Stri
             Ok(_) | Err(rustix::io::Errno::INTR) => {}
             Err(error) => return Err(format!("poll: {error}")),
         }
-        if inbox.ends_connection() && !std::mem::replace(&mut stopped, true) {
+        let asked = inbox.asked();
+        if asked.measure {
+            match measure() {
+                Ok(sectors) => {
+                    process.grow(sectors);
+                    measured = Some(sectors);
+                }
+                refused => post.send(Report::Measured(refused)),
+            }
+        }
+        if asked.stop && !std::mem::replace(&mut stopped, true) {
             process.stop();
         }
-        match process.hear()? {
-            None => {}
+        let told = process.hear()?;
+        if matches!(told, Some(Told::Grown | Told::Last(_)))
+            && let Some(sectors) = measured.take()
+        {
+            post.send(Report::Measured(Ok(sectors)));
+        }
+        match told {
+            None | Some(Told::Grown) => {}
             Some(Told::Connected) => post.send(Report::Connected),
             Some(Told::Last(last)) => return Ok(last),
         }

@@ -104,6 +104,21 @@ fn a_worker_opens_its_image_says_why_it_cannot_connect_and_goes_when_told() {
 }
 
 #[test]
+fn a_worker_measures_its_image_and_keeps_what_it_had_of_one_that_shrank() {
+    let scratch = Scratch::new("worker-measures");
+    let image = scratch.image();
+    let mut workers = scratch.workers();
+    workers.open(FIRST, "1/51712", image.clone(), false);
+    assert!(matches!(await_report(&mut workers), (FIRST, Report::Opened(_))));
+    for (bytes, found) in [(8192, Some(16)), (12_288, Some(24)), (8192, None), (12_800, Some(25))] {
+        File::options().write(true).open(&image).unwrap().set_len(bytes).unwrap();
+        workers.measure(FIRST);
+        let (_, Report::Measured(measured)) = await_report(&mut workers) else { panic!("{bytes}") };
+        assert_eq!(measured.ok(), found, "{bytes}");
+    }
+}
+
+#[test]
 fn an_image_that_its_last_user_is_about_to_close_is_waited_for() {
     let scratch = Scratch::new("worker-waits");
     let image = scratch.image();

@@ -28,6 +28,7 @@ struct Joined {
     session: Served,
     port: Port,
     woken: bool,
+    measuring: bool,
     stopping: bool,
 }
 
@@ -120,6 +121,11 @@ impl State {
             }
             busy = true;
             joined.session.disk_mut().reseed(self.random.next());
+            if std::mem::take(&mut joined.measuring) {
+                let sectors = worker.platter.sectors() as u64;
+                joined.session.grow(sectors);
+                self.reports.push_back((id, Report::Measured(Ok(sectors))));
+            }
             let ended = match if due { joined.turn() } else { Ok(()) } {
                 Err(broken) => Some(Report::Broken(broken.to_string())),
                 Ok(()) => joined.is_done().then_some(Report::Stopped),
@@ -194,12 +200,25 @@ impl Crew for SimCrew {
                     let (ring, past) = (RingPages(ring), worker.past);
                     let link = Link { peer, ring, port, agreed, geometry, past };
                     let session = Session::new(domain.clone(), domain, disk, link);
-                    worker.joined = Some(Joined { session, port, woken: true, stopping: false });
+                    let (measuring, stopping) = (false, false);
+                    worker.joined =
+                        Some(Joined { session, port, woken: true, measuring, stopping });
                     Report::Connected
                 }
             },
         };
         state.reports.push_back((id, report));
+    }
+
+    fn measure(&mut self, id: WorkerId) {
+        let mut state = self.lock();
+        let Some(worker) = state.workers.get_mut(&id) else { return };
+        if let Some(joined) = &mut worker.joined {
+            (joined.measuring, joined.woken) = (true, true);
+            return;
+        }
+        let sectors = worker.platter.sectors() as u64;
+        state.reports.push_back((id, Report::Measured(Ok(sectors))));
     }
 
     fn stop(&mut self, id: WorkerId) {

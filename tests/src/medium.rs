@@ -30,6 +30,11 @@ impl Medium {
         Self { bytes: vec![0; sectors * SECTOR], before: Vec::new() }
     }
 
+    /// So many more sectors of zeros, durable.
+    pub(crate) fn grow(&mut self, sectors: usize) {
+        self.bytes.resize(self.bytes.len() + sectors * SECTOR, 0);
+    }
+
     /// What reads see.
     pub(crate) fn bytes(&self) -> &[u8] {
         &self.bytes

@@ -6,7 +6,7 @@
 //! have made durable may then be lost at once, as with Linux's page cache. A disk that is taken away
 //! with jobs on it has done any part of each. When power is cut, every sector that was written since
 //! the last flush holds any of its versions since then, or the beginning of one and the end of
-//! another ([`Platter::cut_power`]).
+//! another ([`Platter::cut_power`]). The medium may grow while it is used, by zeros that are durable.
 //!
 //! What it does not do: a sector that a flush covered never changes, no bit flips, and nothing is
 //! written or read anywhere else than it was asked: nobody above keeps checksums that could tell.
@@ -127,6 +127,11 @@ impl Platter {
     /// How many sectors it has.
     pub fn sectors(&self) -> usize {
         self.lock().medium.bytes().len() / SECTOR
+    }
+
+    /// The medium gets so many more sectors, of zeros.
+    pub fn grow(&self, sectors: usize) {
+        self.lock().medium.grow(sectors);
     }
 
     /// A copy of some sectors.

@@ -87,6 +87,7 @@ struct Stage {
     guest: DomainId,
     front: RawFront,
     service: Option<Service>,
+    platter: Platter,
     /// The front's own page for each grant of the trace.
     pages: BTreeMap<GrantRef, GrantRef>,
     /// The indexes of the next request and of the next answer in the trace.
@@ -117,6 +118,7 @@ impl Stage {
             guest,
             front,
             service: Some(service),
+            platter,
             pages: BTreeMap::new(),
             next: index,
             next_answer: index,
@@ -145,6 +147,7 @@ impl Stage {
             }
             Record::Publish(..) | Record::Rest(..) => self.turn().map(drop),
             Record::Broken(broken) => self.break_ring(*broken),
+            Record::Grow(sectors) => self.grow(*sectors),
             Record::End(unanswered) => {
                 self.whole = true;
                 let open = self.recorded.flight.len();
@@ -181,6 +184,14 @@ impl Stage {
             self.replayed.answered(&response)?;
         }
         Ok(busy)
+    }
+
+    /// The disk has so many sectors now.
+    fn grow(&mut self, sectors: u64) -> Result<(), String> {
+        let all = usize::try_from(sectors).map_err(|error| error.to_string())?;
+        self.platter.grow(all.saturating_sub(self.platter.sectors()));
+        self.service.iter_mut().for_each(|service| service.grow(sectors));
+        Ok(())
     }
 
     /// The front's index makes no sense, here as there.

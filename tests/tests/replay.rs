@@ -56,7 +56,8 @@ fn terms(wide: bool, able: bool) -> Terms {
     Terms { wide, sectors, unit: 1, read_only: false, flush: able, discard: able }
 }
 
-/// The trace of a session in the simulator that served so many requests.
+/// The trace of a session in the simulator that served so many requests, and whose disk had twice as
+/// many sectors from their midst on.
 fn recorded(name: &str, terms: &Terms, persistent: bool, requests: u64) -> Vec<u8> {
     let file = Scratch::new(name);
     let trace = Trace::create(&file.0).expect("a file");
@@ -66,17 +67,23 @@ fn recorded(name: &str, terms: &Terms, persistent: bool, requests: u64) -> Vec<u
     let mut front = RawFront::lend(&sim.domain(GUEST), "", DomainId::ZERO, agreed.abi, ring);
     let good: Vec<GrantRef> = (0..8).map(|_| front.buffer()).collect();
     let (server, link) = join(&sim, (GUEST, &front), (agreed, geometry));
-    let disk = SeededDisk::new(&Platter::new(SECTORS), sim.clock(), 1);
+    let platter = Platter::new(SECTORS);
+    let disk = SeededDisk::new(&platter, sim.clock(), 1);
     let tape = Tape::new(trace.pen().expect("a pen"), "5/51712", &link);
     let mut session =
         Session::wrapped(server.clone(), server, disk, link, |ring| tape.around(ring));
     let mut random = Random::new(requests);
     let length = agreed.abi.layout(0).slot_words();
-    let mut asked = 0;
+    let (mut asked, mut terms) = (0, *terms);
     while asked < requests || session.pending() > 0 {
+        if asked > requests / 2 && terms.sectors == SECTORS as u64 {
+            platter.grow(SECTORS);
+            terms.sectors *= 2;
+            session.grow(terms.sectors);
+        }
         let batch = random.below(8) as u64;
         for _ in 0..batch.min(requests - asked) {
-            let slot = wild(&mut random, terms, &good, length);
+            let slot = wild(&mut random, &terms, &good, length);
             asked += u64::from(front.put(&slot[..length]));
         }
         front.publish();

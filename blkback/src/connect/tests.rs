@@ -24,6 +24,7 @@ const STAGES: [Stage; 7] = [
     Stage::Stopping,
     Stage::Failed,
 ];
+const SIZES: [Size; 4] = [Size::Settled, Size::Asked, Size::Measuring, Size::Measured];
 
 fn every_view() -> impl Iterator<Item = View> {
     let fronts = STATES.map(Some).into_iter().chain([None]);
@@ -32,13 +33,16 @@ fn every_view() -> impl Iterator<Item = View> {
             STAGES.into_iter().flat_map(move |stage| {
                 [(true, true), (true, false), (false, true), (false, false)].into_iter().flat_map(
                     move |(online, awaited)| {
-                        [Leave::Stay, Leave::Ask, Leave::Go].map(|leave| View {
-                            own,
-                            front,
-                            online,
-                            awaited,
-                            stage,
-                            leave,
+                        [Leave::Stay, Leave::Ask, Leave::Go].into_iter().flat_map(move |leave| {
+                            SIZES.map(|size| View {
+                                own,
+                                front,
+                                online,
+                                awaited,
+                                stage,
+                                size,
+                                leave,
+                            })
                         })
                     },
                 )
@@ -58,10 +62,11 @@ fn the_table_holds_for_every_view() {
             Step::Wait => {}
             Step::Open => assert!(view.stage == Stage::Absent && view.leave == Leave::Stay),
             Step::Invite => assert!(view.stage == Stage::Ready && view.leave == Leave::Stay),
-            Step::Connect => assert_eq!(
-                (view.own, view.stage, view.front.is_some_and(is_up)),
-                (S::InitWait, Stage::Ready, true)
-            ),
+            Step::Connect => {
+                let up = view.front.is_some_and(is_up);
+                assert_eq!((view.own, view.stage, up), (S::InitWait, Stage::Ready, true));
+                assert_ne!(view.size, Size::Measuring, "it would be told an old size");
+            }
             Step::Announce => {
                 assert_eq!((view.own, view.stage), (S::InitWait, Stage::Serving));
             }
@@ -69,6 +74,15 @@ fn the_table_holds_for_every_view() {
             Step::Remove if view.front.is_none() => assert!(idle && !view.awaited),
             Step::Remove => assert!(idle && !view.online),
             Step::Shut => assert!(idle && view.front.is_none() && view.awaited),
+            Step::Measure => {
+                assert!(matches!(view.stage, Stage::Ready | Stage::Serving), "{view:?}");
+                assert_eq!(view.size, Size::Asked);
+            }
+            Step::Resize => {
+                let shut = matches!(view.stage, Stage::Absent | Stage::Failed);
+                assert!(view.size == Size::Measured || shut, "nobody has measured: {view:?}");
+                assert!(!matches!(view.size, Size::Settled | Size::Measuring), "{view:?}");
+            }
             Step::Say(S::Closed) | Step::Refuse(_) => assert!(idle, "{view:?}"),
             Step::Say(state) => assert_eq!(state, S::Closing),
         }
@@ -88,8 +102,11 @@ fn a_view_that_does_not_change_is_not_acted_on_for_ever() {
                     Stage::Opening => view.stage = Stage::Ready,
                     Stage::Connecting => view.stage = Stage::Serving,
                     Stage::Stopping => view.stage = Stage::Ready,
+                    _ if view.size == Size::Measuring => view.size = Size::Measured,
                     _ => break,
                 },
+                Step::Measure => view.size = Size::Measuring,
+                Step::Resize => view.size = Size::Settled,
                 Step::Remove => break,
                 Step::Open => view.stage = Stage::Opening,
                 Step::Invite => view.own = S::InitWait,
@@ -102,11 +119,36 @@ fn a_view_that_does_not_change_is_not_acted_on_for_ever() {
             steps += 1;
             assert!(steps < 16, "no rest from {start:?}");
         }
+        let open = view.size != Size::Settled && next(&view) != Step::Remove;
+        assert!(!open, "who asked has no answer, from {start:?}");
     }
 }
 
 fn view(own: S, front: S, stage: Stage) -> View {
-    View { own, front: Some(front), online: true, awaited: false, stage, leave: Leave::Stay }
+    let (size, leave) = (Size::Settled, Leave::Stay);
+    View { own, front: Some(front), online: true, awaited: false, stage, size, leave }
+}
+
+#[test]
+fn a_disk_is_measured_before_its_guest_is_told_and_no_ring_is_joined_meanwhile() {
+    let sized = |size, view| next(&View { size, ..view });
+    let up = view(S::Connected, S::Connected, Stage::Serving);
+    let coming = view(S::InitWait, S::Initialised, Stage::Ready);
+    let away = view(S::Closed, S::Closed, Stage::Absent);
+    let table = [
+        (up, [Step::Measure, Step::Wait, Step::Resize]),
+        (coming, [Step::Connect, Step::Wait, Step::Connect]),
+        (
+            view(S::InitWait, S::Initialising, Stage::Ready),
+            [Step::Measure, Step::Wait, Step::Resize],
+        ),
+        (away, [Step::Resize, Step::Wait, Step::Resize]),
+        (View { front: Some(S::Closing), ..up }, [Step::Stop; 3]),
+    ];
+    for (view, steps) in table {
+        let found = [Size::Asked, Size::Measuring, Size::Measured].map(|size| sized(size, view));
+        assert_eq!(found, steps, "{view:?}");
+    }
 }
 
 #[test]

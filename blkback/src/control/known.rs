@@ -6,6 +6,7 @@
 use xen::{Store, StoreError, Transaction, XenbusState};
 
 use super::Control;
+use super::resize::Resize;
 use crate::connect::{Stage, View};
 use crate::crew::{Crew, WorkerId};
 use crate::directory::{DeviceId, Wish};
@@ -18,8 +19,9 @@ pub(super) struct Device {
     pub(super) stage: Stage,
     pub(super) worker: Option<WorkerId>,
     pub(super) profile: Option<Profile>,
+    pub(super) resize: Resize,
     pub(super) reason: String,
-    /// Whether we have written into its directory.
+    /// Whether we have written our state into its directory.
     pub(super) spoken: bool,
     /// How often something went wrong that its guest can bring about.
     pub(super) complaints: u64,
@@ -37,14 +39,29 @@ impl Device {
     fn is_another(&self, wish: &Wish, own: XenbusState) -> bool {
         self.wish != *wish || (self.spoken && own == XenbusState::Initialising)
     }
+
+    /// Its worker is gone, or told to go.
+    pub(super) fn loses_worker(&mut self) -> Option<WorkerId> {
+        self.stage = Stage::Absent;
+        self.resize.loses_worker();
+        self.worker.take()
+    }
 }
 
 impl<S: Store, C: Crew> Control<S, C> {
     /// What xenstore says of a device now; `None` if our directory is gone.
     pub(super) fn look(&mut self, id: DeviceId) -> Result<Option<View>, StoreError> {
+        let view = self.view(id)?;
+        if view.is_none() {
+            self.forget(id);
+            self.wishes.remove(&id);
+        }
+        Ok(view)
+    }
+
+    fn view(&mut self, id: DeviceId) -> Result<Option<View>, StoreError> {
         let back = id.back(self.server);
         let Some(own) = self.store.read(Transaction::NONE, &[&back, "/state"].concat())? else {
-            self.forget(id);
             return Ok(None);
         };
         let own = XenbusState::parse(Some(&own));
@@ -52,7 +69,6 @@ impl<S: Store, C: Crew> Control<S, C> {
             Some(device) if device.is_the_same(own) => device.wish.front.clone(),
             _ => {
                 let Some(wish) = Wish::read(&self.store, Transaction::NONE, &back)? else {
-                    self.forget(id);
                     return Ok(None);
                 };
                 self.recognise(id, wish, own)?
@@ -62,6 +78,7 @@ impl<S: Store, C: Crew> Control<S, C> {
         let state = self.store.read(Transaction::NONE, &[&front, "/state"].concat())?;
         let online = online.as_deref() == Some("1");
         let awaited = self.is_awaited(id, state.is_none() && online)?;
+        let size = self.hear_wish(id, &back)?;
         let stage = self.devices.get(&id).map_or(Stage::Absent, |device| device.stage);
         Ok(Some(View {
             own,
@@ -69,6 +86,7 @@ impl<S: Store, C: Crew> Control<S, C> {
             online,
             awaited,
             stage,
+            size,
             leave: self.leave,
         }))
     }
@@ -98,11 +116,13 @@ impl<S: Store, C: Crew> Control<S, C> {
             stage: Stage::Absent,
             worker: None,
             profile: None,
+            resize: Resize::Settled,
             reason: "the daemon that served this disk ended without closing it".into(),
             spoken: false,
             complaints: 0,
         };
         self.devices.insert(id, device);
+        self.wishes.insert(id);
         Ok(())
     }
 

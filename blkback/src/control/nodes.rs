@@ -14,6 +14,10 @@ pub(super) struct Writer<'a, S> {
 }
 
 impl<S: Store> Writer<'_, S> {
+    pub(super) fn read(&self, key: &str) -> Result<Option<String>, StoreError> {
+        self.store.read(self.within, &[self.back, "/", key].concat())
+    }
+
     pub(super) fn write(&self, key: &str, value: fmt::Arguments<'_>) -> Result<(), StoreError> {
         self.store.write(self.within, &[self.back, "/", key].concat(), &value.to_string())
     }

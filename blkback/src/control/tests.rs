@@ -1,5 +1,7 @@
 //! The control plane on a simulated xenstore, with workers that do nothing and say so.
 
+mod resize;
+
 use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::path::PathBuf;
@@ -20,6 +22,7 @@ const KEEP: Duration = Duration::from_secs(60);
 enum Order {
     Open(PathBuf, bool),
     Connect(Box<Connect>),
+    Measure,
     Stop,
     Dismiss,
 }
@@ -53,6 +56,10 @@ impl Crew for Idlers {
 
     fn connect(&mut self, worker: WorkerId, connect: Connect) {
         self.note(worker, Order::Connect(Box::new(connect)));
+    }
+
+    fn measure(&mut self, worker: WorkerId) {
+        self.note(worker, Order::Measure);
     }
 
     fn stop(&mut self, worker: WorkerId) {

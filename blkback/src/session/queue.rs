@@ -36,6 +36,9 @@ pub trait Queue {
     /// # Errors
     /// [`Broken`] as for [`take`](Self::take).
     fn rest(&mut self) -> Result<Rest, Broken>;
+
+    /// Hears that requests taken from now on may reach up to so many sectors.
+    fn grown(&mut self, _sectors: u64) {}
 }
 
 /// The pages of a ring, one after the other.

@@ -14,6 +14,7 @@
 //! 6 broken  alleged index: u32, own index: u32, limit: u32
 //! 7 end     requests without an answer: u32
 //! 8 full    nothing; the trace has reached its limit and says no more
+//! 9 grow    sectors: u64, of the disk as it is from then on
 //! ```
 //!
 //! Numbers are little-endian. Connections are numbered in the order in which they begin. What a
@@ -51,6 +52,8 @@ pub enum Record {
     End(u32),
     /// The trace goes on, but not in the file.
     Full,
+    /// The disk has grown to so many sectors.
+    Grow(u64),
 }
 
 /// How a connection was when it began.
@@ -126,6 +129,7 @@ impl Record {
             }
             Self::End(unanswered) => out.extend(unanswered.to_le_bytes()),
             Self::Full => {}
+            Self::Grow(sectors) => out.extend(sectors.to_le_bytes()),
         }
         // The longest are a name of 64 bytes and a request of 11 segments.
         out[start + 1] = u8::try_from(out.len() - start - HEAD_BYTES).unwrap_or(u8::MAX);
@@ -141,6 +145,7 @@ impl Record {
             Self::Broken(_) => 6,
             Self::End(_) => 7,
             Self::Full => 8,
+            Self::Grow(_) => 9,
         }
     }
 
@@ -165,6 +170,7 @@ impl Record {
             }
             7 => Self::End(fields.word()?),
             8 => Self::Full,
+            9 => Self::Grow(fields.double()?),
             _ => return Some(None),
         }))
     }
@@ -329,6 +335,7 @@ mod tests {
             Record::Broken(broken),
             Record::End(3),
             Record::Full,
+            Record::Grow(u64::MAX),
         ]
         .into_iter()
         .zip(70_000..)

@@ -86,6 +86,7 @@ fn everything_that_passes_is_written_down_once_and_in_order() {
     let trace = Trace::create(&path).unwrap();
     let mut other = tape(&trace, "6/51712").around(Script::new(0));
     let mut ring = tape(&trace, "5/51712").around(Script::new(2));
+    ring.grown(32);
     assert_eq!(serve(&mut ring), 2);
     drop(ring);
     assert_eq!(other.rest(), Ok(Rest::Idle));
@@ -103,7 +104,8 @@ fn everything_that_passes_is_written_down_once_and_in_order() {
             Record::Rest(after, Rest::Idle),
         ]
     };
-    let want = [&turn(u32::MAX, 0)[..], &turn(0, 1), &[Record::Broken(BROKEN), Record::End(0)]];
+    let end = [Record::Broken(BROKEN), Record::End(0)];
+    let want = [&[Record::Grow(32)], &turn(u32::MAX, 0)[..], &turn(0, 1), &end];
     assert_eq!(own[1..], want.concat().iter().collect::<Vec<_>>());
     assert!(matches!(&found.last().unwrap(), (0, Record::Rest(..))));
 }

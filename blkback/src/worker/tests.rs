@@ -48,7 +48,8 @@ fn attended(program: &Program) -> (Result<Last, String>, Vec<Report>) {
     let inbox = Inbox { orders: mine, bell: Bell::new().expect("a bell can be had") };
     let (reports, inbox_of_reports) = channel();
     let bell = Bell::new().expect("a bell can be had");
-    let last = attend(process, &inbox, &Post { worker: FIRST, reports, bell });
+    let post = Post { worker: FIRST, reports, bell };
+    let last = attend(process, &inbox, &post, || Err("nobody asks".into()));
     (last, inbox_of_reports.try_iter().map(|(_, report)| report).collect())
 }
 
@@ -78,6 +79,9 @@ fn a_process_that_lies_is_ended() {
         &[&broken],
         &[&connected, &connected],
         &[&connected, &unconnected],
+        &[&Told::Grown.message()],
+        // Nobody has told it of more sectors.
+        &[&connected, &Told::Grown.message()],
         &[&connected, b"s"],
     ] {
         let script: String = words.iter().map(|word| say(word)).collect();
@@ -133,9 +137,45 @@ fn an_order_to_stop_reaches_the_process_in_words_and_so_does_a_dismissal() {
         }
         drop(orders);
         bell.ring();
-        let last = attend(process, &inbox, &post);
+        let last = attend(process, &inbox, &post, || Err("nobody asks".into()));
         assert_eq!(last, Ok(ended(Past::default(), None)));
         assert_eq!(std::fs::read(path).unwrap(), b"stop");
+    }
+}
+
+#[test]
+fn new_sectors_are_reported_when_the_process_knows_of_them_or_has_ended() {
+    let scratch = Scratch::new("worker-grows");
+    let path = scratch.path().join("word");
+    let [connected, grown, stopped] =
+        [Told::Connected, Told::Grown, Told::Last(ended(Past::default(), None))]
+            .map(|told| say(&told.message()));
+    // It knows, it ends without having said so, it says so twice, it dies first.
+    for (after, last, reports) in [
+        (grown.clone() + &stopped, Ok(ended(Past::default(), None)), 2),
+        (stopped.clone(), Ok(ended(Past::default(), None)), 2),
+        (grown.clone() + &grown, Err("said what none of ours says"), 2),
+        ("exit 0".into(), Err("died"), 1),
+    ] {
+        let script = format!("{connected} head -c 12 <&0 >{}; {after}", path.display());
+        let process = Process::start(&shell(&script), "1/51712").expect("a shell can be started");
+        let (orders, mine) = channel();
+        let bell = Bell::new().expect("a bell can be had");
+        let inbox = Inbox { orders: mine, bell: bell.clone() };
+        let (reports_of, heard) = channel();
+        let post = Post { worker: FIRST, reports: reports_of, bell: bell.clone() };
+        orders.send(Order::Measure).expect("somebody listens");
+        bell.ring();
+        match (attend(process, &inbox, &post, || Ok(17)), last) {
+            (Ok(found), Ok(last)) => assert_eq!(found, last),
+            (Err(found), Err(word)) => assert!(found.contains(word), "{found}"),
+            other => panic!("{other:?} of {script}"),
+        }
+        let order = std::fs::read(&path).unwrap();
+        assert_eq!(order, crate::orders::Order::Grow(17).message());
+        let heard: Vec<Report> = heard.try_iter().map(|it| it.1).collect();
+        assert_eq!(heard.len(), reports, "{heard:?} of {script}");
+        assert_eq!(heard.contains(&Report::Measured(Ok(17))), reports == 2);
     }
 }
 

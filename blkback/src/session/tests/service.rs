@@ -4,7 +4,7 @@ use blkif::{SEGMENTS_MAX, Segment, Segments, Status};
 use xen::GrantRef;
 
 use super::bench::*;
-use crate::disk::Verb;
+use crate::disk::{MemoryDisk, Verb};
 use crate::session::*;
 
 #[test]
@@ -49,6 +49,29 @@ fn a_part_of_a_page_is_written_and_the_rest_of_a_page_that_is_read_into_stays() 
         let want = [vec![0x22; 1024], vec![0x11; 1536], vec![0x22; 1536]].concat();
         assert!(bytes(&page) == want);
     }
+}
+
+#[test]
+fn a_disk_grows_under_requests_in_flight_and_never_shrinks() {
+    let mut bench = Bench::new(&Plan::default());
+    (1..4).for_each(|it| drop(bench.guest.page(it, 7)));
+    let end = SECTORS as u64;
+    bench.disk().held = Some(Vec::new());
+    bench.send(&[write(1, 0, whole([1])), write(2, end, whole([2]))]);
+    bench.turn();
+    assert_eq!(bench.answers(), [(2, Status::Error)]);
+    bench.disk().memory = MemoryDisk::new(SECTORS + 8).unwrap();
+    bench.session.grow(end + 8);
+    bench.session.grow(end);
+    bench.send(&[write(3, end, whole([3])), write(4, end + 1, whole([2]))]);
+    bench.turn();
+    assert_eq!(bench.answers(), [(4, Status::Error)]);
+    for id in [1, 3] {
+        bench.disk().release(0);
+        bench.turn();
+        assert_eq!(bench.answers(), [(id, Status::Okay)]);
+    }
+    assert!(bench.disk().memory.bytes()[SECTORS * 512..] == [7; 4096]);
 }
 
 #[test]
