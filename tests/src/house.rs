@@ -91,6 +91,15 @@ impl House {
         busy
     }
 
+    /// Whether every disk is connected, as large as its image, and waits for nothing.
+    pub(crate) fn is_fine(&mut self, dom0: &Domain) -> bool {
+        let Some(guest) = &mut self.guest else { return false };
+        self.plugs.iter().all(|plug| {
+            let up = guest.is_connected(plug.wanted.vdev);
+            up && plug.ledger.in_flight() == 0 && plug.is_whole(guest, dom0)
+        })
+    }
+
     /// Which of the disks are connected, as the guest sees it.
     pub(crate) fn connected(&self) -> [bool; DISKS_MAX] {
         let mut up = [false; DISKS_MAX];
@@ -231,6 +240,9 @@ impl House {
             return plug.await_it(back, dom0);
         }
         let closed = matches!(back, None | Some(XenbusState::Closed));
+        if plug.tell_size(dom0) {
+            return Errand::Measured;
+        }
         if !(closed || abandoned) || plug.wanted.remove(dom0).is_err() {
             return Errand::Nothing;
         }

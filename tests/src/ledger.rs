@@ -66,6 +66,11 @@ impl Ledger {
         Self { sectors, flights, stamps, now, end, hopeless: false, read, done: 0, failed: 0 }
     }
 
+    /// The disk has so many more sectors, of zeros; whoever uses it learns of them in time.
+    pub fn grow(&mut self, sectors: usize) {
+        self.sectors.resize(self.sectors.len() + sectors, Versions::new());
+    }
+
     /// How many operations have no answer.
     pub fn in_flight(&self) -> usize {
         self.flights.len()
@@ -104,7 +109,8 @@ impl Ledger {
         // Of flushes, some bring data that is to be written after them.
         let none = operation == Operation::Flush && random.below(4) > 0;
         let sectors = if none { 0 } else { 1 + random.below(most) };
-        let places = self.sectors.len() - sectors + 1;
+        let all = usize::try_from(disk.geometry().sectors).expect("the medium is small");
+        let places = all - sectors + 1;
         let goes_on = random.below(4) == 0 && self.end < places;
         let sector = if goes_on { self.end } else { random.below(places) };
         self.request(disk, operation, sector, sectors);

@@ -8,7 +8,7 @@ use xen::{DomainId, Store, StoreError, Transaction, XenbusState};
 
 use crate::{Guest, Ledger, Manners, Platter, Score, Wanted, World};
 
-/// Sectors of each image.
+/// Sectors of each image, until it grows.
 const SECTORS: usize = 128;
 
 /// A disk and all who have to do with it.
@@ -30,6 +30,8 @@ pub(crate) struct Plug {
     /// The tool stack has asked for its end.
     unwanted: bool,
     held: bool,
+    /// How often its image was made larger, and whether the back was not asked to look since.
+    grown: (u32, bool),
     /// It was taken away by force: the back may have had pages mapped still.
     pub(crate) may_keep: bool,
     /// Nobody may be there to answer: requests may be lost.
@@ -75,6 +77,8 @@ pub(crate) enum Errand {
     Removed,
     /// It has followed its guest.
     Followed,
+    /// The back was asked to look at its size.
+    Measured,
 }
 
 impl Plug {
@@ -102,6 +106,7 @@ impl Plug {
             lives: Vec::new(),
             unwanted: false,
             held: false,
+            grown: (0, false),
             may_keep: false,
             may_lose: false,
             may_fail: false,
@@ -149,6 +154,37 @@ impl Plug {
         // What could not be attached is for the next errand.
         self.attach(dom0);
         true
+    }
+
+    /// The administrator makes the image that is attached larger, and has the back told.
+    pub(crate) fn grow(&mut self, sectors: usize, dom0: &Domain) {
+        let reel = &mut self.other;
+        let (platter, ledger) = match self.changing {
+            true => (&reel.platter, &mut reel.ledger),
+            false => (&self.platter, &mut self.ledger),
+        };
+        platter.grow(sectors);
+        ledger.grow(sectors);
+        self.grown = (self.grown.0 + 1, true);
+        self.tell_size(dom0);
+    }
+
+    /// The tool stack asks the back to look at the size, if it has not since the image was made
+    /// larger; tells whether it did.
+    pub(crate) fn tell_size(&mut self, dom0: &Domain) -> bool {
+        let (who, due) = self.grown;
+        let asked = due && self.attached && self.wanted.resize(dom0, who).is_ok();
+        self.grown.1 = due && !asked;
+        asked
+    }
+
+    /// Whether the guest, which is connected, sees a disk as large as its image, and whoever asked
+    /// for that has an answer.
+    pub(crate) fn is_whole(&self, guest: &mut Guest, dom0: &Domain) -> bool {
+        let asked = self.wanted.back_node(dom0, "resize").is_some();
+        let answered = !asked || self.wanted.resized(dom0).is_ok_and(|it| it.is_some());
+        let seen = guest.disk(self.wanted.vdev).geometry().sectors;
+        answered && seen == self.platter.sectors() as u64
     }
 
     /// Nobody waits for anything of the former connection, and no work comes through it any more.
@@ -274,7 +310,7 @@ impl Plug {
     pub(crate) fn check(&mut self) {
         let Self { platter, ledger, other, .. } = self;
         for (platter, ledger) in [(&*platter, ledger), (&other.platter, &mut other.ledger)] {
-            platter.look(0, SECTORS, |bytes| ledger.check(0, bytes));
+            platter.look(0, platter.sectors(), |bytes| ledger.check(0, bytes));
         }
     }
 

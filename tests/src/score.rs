@@ -56,6 +56,8 @@ pub struct Score {
     pub connections: u64,
     /// Disks that followed a guest into its next life.
     pub followed: u64,
+    /// Disks that grew.
+    pub growths: u64,
     /// Times at which everything had come to its end.
     pub calms: u64,
     /// Ends by kind.
@@ -92,6 +94,7 @@ impl Score {
         self.errors += other.errors;
         self.connections += other.connections;
         self.followed += other.followed;
+        self.growths += other.growths;
         self.calms += other.calms;
         for (&end, count) in &other.ends {
             *self.ends.entry(end).or_default() += count;
@@ -122,9 +125,11 @@ impl Score {
 
 impl fmt::Display for Score {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { seeds, acts, operations, errors, connections, followed, calms, .. } = self;
+        let Self { seeds, acts, operations, errors, .. } = self;
+        let Self { connections, followed, growths, calms, .. } = self;
         writeln!(f, "seeds {seeds}, acts {acts}, I/Os {operations}, of them errors {errors}")?;
-        writeln!(f, "connections {connections}, disks that followed {followed}, calms {calms}")?;
+        let disks = format!("disks that followed {followed}, that grew {growths}");
+        writeln!(f, "connections {connections}, {disks}, calms {calms}")?;
         let list = |f: &mut fmt::Formatter<'_>, title: &str, items: Vec<String>| {
             writeln!(f, "{title}: {}", items.join(", "))
         };

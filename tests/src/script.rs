@@ -20,6 +20,8 @@ pub const DISKS_MAX: usize = 2;
 const ACTS: usize = 600;
 /// A trouble comes about once in so many acts.
 const TROUBLE_ONE_IN: usize = 100;
+/// Disks of a script grow at most so often.
+const GROWTHS_MAX: usize = 4;
 /// Operations of one act of work.
 const WORK_MAX: usize = 24;
 /// Calls that who is doomed still makes at most.
@@ -69,6 +71,8 @@ pub enum What {
     /// The tool stack takes a disk away by force and attaches it with another image, before anybody
     /// can look.
     Change(Place),
+    /// The administrator makes an image larger while it is used, and has the back told.
+    Grow(Place),
     /// The guest closes a disk of its own accord.
     Close(Place),
     /// The back dies in its turn, after so many calls.
@@ -94,6 +98,7 @@ impl What {
             | Self::Hold(place)
             | Self::Detach(place)
             | Self::Change(place)
+            | Self::Grow(place)
             | Self::Close(place) => place,
             Self::Guest(guest) | Self::GuestDies(guest, _) => (guest, 0),
             _ => (0, 0),
@@ -153,6 +158,13 @@ impl Script {
                 let what = script.routine(&mut random);
                 script.push(what, &mut random);
             }
+        }
+        // As the names: what else happens is what happened before disks could grow.
+        let mut sizes = Random::new((!seed).rotate_left(32));
+        for _ in 0..sizes.below(GROWTHS_MAX + 1) {
+            let what = What::Grow(script.place(&mut sizes));
+            let at = sizes.below(script.acts.len());
+            script.acts.insert(at, Act { what, dice: sizes.next() });
         }
         script
     }

@@ -25,6 +25,8 @@ const GOODBYE_TURNS: usize = 30;
 const CONTROL_TURNS: usize = 4;
 /// Operations on each disk, at the end, all of which must end well.
 const LAST_OPERATIONS: usize = 8;
+/// A disk grows by so many sectors at most.
+const GROWTH_MAX: usize = 64;
 /// Of 1000 workers with something to do so many have their turn.
 const WORKERS: u16 = 700;
 
@@ -112,6 +114,11 @@ impl<'a> Tale<'a> {
                 if self.houses[at].change(disk, &self.world.dom0) {
                     self.score.end(End::Changed);
                 }
+            }
+            What::Grow((at, disk)) => {
+                let sectors = 1 + random.below(GROWTH_MAX);
+                self.houses[at].plugs[disk].grow(sectors, &self.world.dom0);
+                self.score.growths += 1;
             }
             What::Close((at, disk)) => {
                 if self.in_house(at, |house| house.close(disk)) {
@@ -329,11 +336,7 @@ impl<'a> Tale<'a> {
     fn calm(&mut self) {
         self.still();
         self.rest();
-        let fine = self.houses.iter().all(|house| {
-            let connected = house.connected();
-            let waiting = house.plugs.iter().any(|plug| plug.ledger.in_flight() > 0);
-            connected[..house.plugs.len()].iter().all(|&up| up) && !waiting
-        });
+        let fine = self.houses.iter_mut().all(|house| house.is_fine(&self.world.dom0));
         assert!(fine, "something never comes: {}", self.standing());
         self.score.calms += 1;
         self.behave(self.script.faults, self.script.manners);
@@ -360,9 +363,14 @@ impl<'a> Tale<'a> {
             let front = node(format!("{}/state", wanted.front()));
             let back = node(format!("{}/state", wanted.back()));
             let (guest, waiting) = (wanted.guest, plug.ledger.in_flight());
-            let error = node(format!("{}/error", wanted.back()));
-            text +=
-                &format!("; {guest}/{} {front}/{back} {waiting} in flight {error}", wanted.vdev);
+            let [error, sectors, resize] =
+                ["error", "sectors", "resize"].map(|key| node(format!("{}/{key}", wanted.back())));
+            text += &format!(
+                "; {guest}/{} {front}/{back} {waiting} in flight, {sectors} of {} sectors {resize} \
+                 {error}",
+                wanted.vdev,
+                plug.platter.sectors(),
+            );
         }
         text
     }

@@ -1,7 +1,7 @@
 //! A disk as the tool stack wants it, and the verbs of the attach command on it.
 
 use blkback::attach::{AttachError, ask_to_close, attach, remove};
-use blkback::{DeviceId, DiskSpec};
+use blkback::{DeviceId, DiskSpec, resize};
 use sim::Domain;
 use xen::{DomainId, Store, Transaction};
 
@@ -59,6 +59,22 @@ impl<'a> Wanted<'a> {
     /// What the command would say.
     pub fn detach(&self, dom0: &Domain) -> Result<(), AttachError> {
         ask_to_close(dom0, DomainId::ZERO, self.id())
+    }
+
+    /// Asks the back to look how large the image is, as nobody has asked before.
+    ///
+    /// # Errors
+    /// What the command would say.
+    pub fn resize(&self, dom0: &Domain, who: u32) -> Result<(), AttachError> {
+        resize::ask(dom0, DomainId::ZERO, self.id(), who)
+    }
+
+    /// What the back answered, once it has.
+    ///
+    /// # Errors
+    /// What the command would say.
+    pub fn resized(&self, dom0: &Domain) -> Result<Option<resize::Answer>, AttachError> {
+        resize::answer(dom0, DomainId::ZERO, self.id())
     }
 
     /// Removes both directories and whatever is above and empty.

@@ -46,6 +46,10 @@ fn scenarios() -> Vec<(&'static str, Vec<What>)> {
         ("restart of the back", then(&[What::BackLeaves])),
         ("restart of the guest", then(&[What::GuestDies(0, NEVER)])),
         (RETURN, then(&[What::GuestDies(0, NEVER)])),
+        (
+            "resize",
+            then(&[What::Grow(DISK), What::Work(DISK, 12), What::Everybody, What::Grow(DISK)]),
+        ),
         ("another image", then(&[What::Work(DISK, 12), What::Change(DISK)])),
     ]
 }
