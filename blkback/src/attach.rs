@@ -14,7 +14,7 @@ use crate::rejoin::{self, Identity};
 use crate::spec::{DiskSpec, SpecError};
 use crate::vdev;
 
-/// Why a disk could not be attached, detached or listed. Each is one line and says what to do.
+/// Why a disk could not be attached, detached, resized or listed. Each is one line and says what to do.
 #[derive(Debug, Error)]
 pub enum AttachError {
     /// The disk string.

@@ -42,6 +42,7 @@ fn without_xen_everything_that_needs_it_is_3_in_one_line() {
         &["attach", "g1", "/a,raw,xvda,w"],
         &["attach", "-N", "g1", "/a,raw,xvda,w"],
         &["detach", "g1", "xvda"],
+        &["resize", "g1", "xvda"],
     ] {
         let (code, text) = ended(arguments);
         assert_eq!((code, text.lines().count()), (Some(3), 1), "{arguments:?}: {text}");

@@ -1,4 +1,4 @@
-//! Attach, detach, list.
+//! Attach, detach, resize, list.
 
 use std::io::{self, Write};
 use std::path::Path;
@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use blkback::attach::{self, AttachError, Listed, NewDirectory, Progress};
 use blkback::rejoin::{Identity, find_holder};
+use blkback::resize::{self, Answer};
 use blkback::{Claim, DeviceId, DiskSpec, Image, Xenbus, own_domain};
 use signal_hook::consts::SIGINT;
 use xen::store::Connection;
@@ -69,10 +70,7 @@ pub(crate) fn attach(
         return Ok(print_plan(&attach::plan(server, guest, &spec, identity.as_ref()))?);
     }
     let store = store?;
-    if Claim::holder(pid_file)?.is_none() {
-        let message = "no daemon is running; start it with: blkback serve &";
-        return Err(Failure::new(Failure::FAILED, message));
-    }
+    need_daemon(pid_file)?;
     let spec = read_spec(text)?;
     let server = own_domain(&store)?;
     let guest = attach::find_domain(&store, domain)?;
@@ -87,6 +85,14 @@ pub(crate) fn attach(
     Ok(taken?)
 }
 
+fn need_daemon(pid_file: &Path) -> Result<(), Failure> {
+    if Claim::holder(pid_file)?.is_none() {
+        let message = "no daemon is running; start it with: blkback serve &";
+        return Err(Failure::new(Failure::FAILED, message));
+    }
+    Ok(())
+}
+
 fn wait_until_taken(
     store: &impl Store,
     server: DomainId,
@@ -94,15 +100,24 @@ fn wait_until_taken(
     timeout: u64,
     interrupted: &AtomicBool,
 ) -> Result<(), AttachError> {
+    wait_for(timeout, interrupted, || match attach::progress(store, server, id)? {
+        Progress::Taken => Ok(Some(())),
+        Progress::Refused(reason) => Err(AttachError::Refused(reason)),
+        Progress::Closed => Err(AttachError::Refused("the disk was detached meanwhile".into())),
+        Progress::Underway => Ok(None),
+    })
+}
+
+/// Looks again and again, until there is something.
+fn wait_for<T>(
+    timeout: u64,
+    interrupted: &AtomicBool,
+    look: impl Fn() -> Result<Option<T>, AttachError>,
+) -> Result<T, AttachError> {
     let start = Instant::now();
     while start.elapsed().as_secs() < timeout {
-        match attach::progress(store, server, id)? {
-            Progress::Taken => return Ok(()),
-            Progress::Refused(reason) => return Err(AttachError::Refused(reason)),
-            Progress::Closed => {
-                return Err(AttachError::Refused("the disk was detached meanwhile".into()));
-            }
-            Progress::Underway => {}
+        if let Some(found) = look()? {
+            return Ok(found);
         }
         if interrupted.load(Ordering::Relaxed) {
             return Err(AttachError::Interrupted);
@@ -146,36 +161,47 @@ pub(crate) fn detach(
     if let Some(timeout) = patience.filter(|_| alive) {
         let interrupted = watch_for_interrupt()?;
         attach::ask_to_close(&store, server, id)?;
-        wait_until_closed(&store, server, id, timeout, &interrupted).map_err(
-            |error| match error {
-                AttachError::NoAnswer(seconds) => {
-                    AttachError::HeldByGuest { guest, vdev: vdev.into(), seconds }
-                }
-                other => other,
-            },
-        )?;
+        let closed = || Ok(attach::is_closed(&store, server, id)?.then_some(()));
+        wait_for(timeout, &interrupted, closed).map_err(|error| match error {
+            AttachError::NoAnswer(seconds) => {
+                AttachError::HeldByGuest { guest, vdev: vdev.into(), seconds }
+            }
+            other => other,
+        })?;
     }
     Ok(attach::remove(&store, server, id)?)
 }
 
-fn wait_until_closed(
-    store: &impl Store,
-    server: DomainId,
-    id: DeviceId,
+/// Has the daemon look how large the image of a disk is now, and tells what came of it.
+pub(crate) fn resize(
+    pid_file: &Path,
+    domain: &str,
+    vdev: &str,
+    dry_run: bool,
     timeout: u64,
-    interrupted: &AtomicBool,
-) -> Result<(), AttachError> {
-    let start = Instant::now();
-    while start.elapsed().as_secs() < timeout {
-        if attach::is_closed(store, server, id)? {
-            return Ok(());
-        }
-        if interrupted.load(Ordering::Relaxed) {
-            return Err(AttachError::Interrupted);
-        }
-        thread::sleep(LOOK_EVERY);
+) -> Result<(), Failure> {
+    let store = open_store()?;
+    let server = own_domain(&store)?;
+    let guest = find_holder(&store, server, domain)?;
+    let id = attach::find_disk(&store, server, guest, vdev)?;
+    let who = std::process::id();
+    if dry_run {
+        let (path, value) = resize::node(server, id, who);
+        println!("{path} = {value:?}");
+        return Ok(());
     }
-    Err(AttachError::NoAnswer(timeout))
+    need_daemon(pid_file)?;
+    let interrupted = watch_for_interrupt()?;
+    resize::ask(&store, server, id, who)?;
+    let answer = wait_for(timeout, &interrupted, || resize::answer(&store, server, id));
+    if answer.is_err() {
+        resize::withdraw(&store, server, id)?;
+    }
+    match answer? {
+        Answer::Done(text) => println!("{vdev} of domain {guest}: {text}"),
+        Answer::Refused(reason) => return Err(AttachError::Refused(reason).into()),
+    }
+    Ok(())
 }
 
 fn watch_for_interrupt() -> io::Result<Arc<AtomicBool>> {

@@ -1,4 +1,4 @@
-//! The `blkback` program: the daemon, and the commands that attach, detach and list its disks.
+//! The `blkback` program: the daemon, and the commands that attach, detach, resize and list its disks.
 //!
 //! Words and one-line errors only; everything that can be tested without Xen is in the library.
 
@@ -116,6 +116,20 @@ enum Command {
         #[arg(long, value_name = "SECONDS", default_value_t = 10)]
         timeout: u64,
     },
+    /// Have a disk as large as its image, which was made larger (truncate, lvextend) while it is used
+    #[command(after_help = EXIT_CODES)]
+    Resize {
+        /// Its name or its number
+        domain: String,
+        /// xvda, xvdb, …
+        vdev: String,
+        /// Only print what would be written to xenstore
+        #[arg(short = 'N', long)]
+        dry_run: bool,
+        /// How long the daemon may take, in seconds
+        #[arg(long, value_name = "SECONDS", default_value_t = 10)]
+        timeout: u64,
+    },
     /// List the disks: xl block-list's columns, then the image and its format
     #[command(after_help = EXIT_CODES)]
     List {
@@ -163,6 +177,9 @@ fn run(arguments: Arguments) -> Result<(), Failure> {
         Command::Detach { domain, vdev, force, dry_run, timeout } => {
             let patience = if force { None } else { Some(timeout) };
             commands::detach(&pid_file, &domain, &vdev, dry_run, patience)
+        }
+        Command::Resize { domain, vdev, dry_run, timeout } => {
+            commands::resize(&pid_file, &domain, &vdev, dry_run, timeout)
         }
         Command::List { domain, json } => commands::list(domain.as_deref(), json),
     }
