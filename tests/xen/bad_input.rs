@@ -28,7 +28,7 @@ pub(crate) const STORIES: &[Story] = &[
     ("a_busy_vdev_is_refused", busy_vdev),
     ("an_image_in_use_is_refused", busy_image),
     ("a_domain_that_does_not_exist_is_refused", no_domain),
-    ("a_disk_that_is_not_there_cannot_be_detached", nothing_to_detach),
+    ("a_disk_that_is_not_there_cannot_be_detached_or_resized", not_there),
     ("an_unknown_kernel_command_is_told_and_counted", unknown_command),
     ("a_disk_that_the_guest_does_not_have_is_told", unknown_disk),
     ("a_guest_with_less_than_4_mib_is_refused_by_xl_with_a_reason", too_little_memory),
@@ -134,9 +134,12 @@ fn no_domain(scene: &Scene) -> Result<()> {
     Ok(())
 }
 
-fn nothing_to_detach(scene: &Scene) -> Result<()> {
-    let output = scene.blkback(&format!("detach {BYSTANDER} xvdq"))?;
-    told(&output, FAILED, &["xvdq", "blkback list"])
+fn not_there(scene: &Scene) -> Result<()> {
+    for verb in ["detach", "resize"] {
+        let output = scene.blkback(&format!("{verb} {BYSTANDER} xvdq"))?;
+        told(&output, FAILED, &["xvdq", "blkback list"])?;
+    }
+    Ok(())
 }
 
 /// The guest says one line about it and goes on, and its status tells.

@@ -22,6 +22,7 @@ mod partitions;
 mod privilege;
 mod programs;
 mod reboot;
+mod resize;
 mod scene;
 mod share;
 mod spite;
@@ -59,6 +60,7 @@ fn stories(counted: bool) -> Vec<(Story, bool)> {
         modules::STORIES,
         programs::STORIES,
         typed::STORIES,
+        resize::STORIES,
         isolation::STORIES,
         reboot::STORIES,
         privilege::STORIES,

@@ -18,7 +18,7 @@ pub(crate) const STORIES: &[Story] = &[
 const HOME: &str = "\x1b[H";
 
 /// Somebody at the console of a guest.
-struct Typist<'a> {
+pub(crate) struct Typist<'a> {
     scene: &'a Scene,
     console: Job,
     /// All that came.
@@ -27,7 +27,7 @@ struct Typist<'a> {
 
 impl<'a> Typist<'a> {
     /// Sits down before the guest starts, and waits for its prompt.
-    fn at(scene: &'a Scene, guest: &Guest) -> Result<Self> {
+    pub(crate) fn at(scene: &'a Scene, guest: &Guest) -> Result<Self> {
         scene.lab.create_paused(guest)?;
         let open = format!("exec xenconsole --interactive --type pv $(xl domid {})", guest.name);
         let console = scene.lab.start_with_input(&open)?;
@@ -55,13 +55,13 @@ impl<'a> Typist<'a> {
     }
 
     /// Types a command and waits for the next prompt.
-    fn command(&mut self, line: &str) -> Result<String> {
+    pub(crate) fn command(&mut self, line: &str) -> Result<String> {
         self.keys(&format!("{line}\r"))?;
         self.until(line, |new| new.contains(PROMPT))
     }
 
     /// Leaves, and the guest ends.
-    fn leave(self, name: &str) -> Result<()> {
+    pub(crate) fn leave(self, name: &str) -> Result<()> {
         self.scene.lab.kill(self.console)?;
         self.scene.lab.destroy(name)
     }
