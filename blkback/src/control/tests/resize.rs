@@ -180,19 +180,33 @@ fn what_nobody_resizes_is_not_asked_about() {
     let (one, other) = (house.attach("xvda"), house.attach("xvdb"));
     house.bring_up(one, 0);
     house.bring_up(other, 1);
-    let looks = |house: &mut House| {
-        let before = house.sim.calls(DomainId::ZERO);
-        house.front(other, &[("state", "4")]);
-        house.sim.calls(DomainId::ZERO) - before
-    };
-    let before = looks(&mut house);
-    house.ask(one, 1);
+    assert!(house.control.wishes.is_empty());
+    let back = other.back(DomainId::ZERO);
+    house.dom0.write(Transaction::NONE, &format!("{back}/online"), "1").unwrap();
+    resize::ask(&house.dom0, DomainId::ZERO, one, 1).unwrap();
+    house.control.take_in().unwrap();
+    assert!(house.control.wishes.iter().eq([&one]), "{:?}", house.control.wishes);
+    house.work();
     house.say(0, Report::Measured(Ok(8192)));
-    assert_eq!(looks(&mut house), before);
     assert!(house.control.wishes.is_empty());
     house.dom0.remove(Transaction::NONE, &one.back(DomainId::ZERO)).unwrap();
     house.work();
     assert!(house.control.wishes.is_empty(), "of a disk that is gone nothing is kept");
+}
+
+#[test]
+fn a_disk_that_waits_for_its_guest_waits_no_longer_because_somebody_asked() {
+    let mut house = House::new();
+    house.dom0.write(Transaction::NONE, "/local/domain/3/vm", "/vm/web").unwrap();
+    let spec = DiskSpec::parse("vdev=xvda,target=/images/xvda.img").unwrap();
+    let id = attach::attach(&house.dom0, DomainId::ZERO, GUEST, &spec).unwrap();
+    house.dom0.remove(Transaction::NONE, "/local/domain/3").unwrap();
+    house.work();
+    assert_eq!(house.control.due(), Some(KEEP));
+    house.control.at(KEEP / 2);
+    house.ask(id, 1);
+    assert!(house.answer(id).unwrap().0);
+    assert_eq!(house.control.due(), Some(KEEP));
 }
 
 #[test]
