@@ -22,13 +22,13 @@ struct Worker {
     platter: Platter,
     joined: Option<Joined>,
     past: Past,
+    measuring: bool,
 }
 
 struct Joined {
     session: Served,
     port: Port,
     woken: bool,
-    measuring: bool,
     stopping: bool,
 }
 
@@ -85,8 +85,12 @@ impl SimCrew {
     /// When the next worker has something to do; `None` if none has by itself.
     pub fn next_due(&self) -> Option<u64> {
         let state = self.lock();
-        let joined = state.workers.values().filter_map(|worker| worker.joined.as_ref());
-        joined.filter_map(|it| if it.woken { Some(0) } else { it.session.disk().next_due() }).min()
+        let due = |worker: &Worker| match &worker.joined {
+            _ if worker.measuring => Some(0),
+            Some(joined) if joined.woken => Some(0),
+            joined => joined.as_ref()?.session.disk().next_due(),
+        };
+        state.workers.values().filter_map(due).min()
     }
 
     /// What the sessions that are up have counted, summed by `field`.
@@ -114,6 +118,10 @@ impl State {
         }
         let mut busy = false;
         for (&id, worker) in &mut self.workers {
+            if worker.measuring && self.random.chance(per_mille) {
+                busy = true;
+                self.reports.push_back((id, worker.measure()));
+            }
             let Some(joined) = &mut worker.joined else { continue };
             let due = joined.woken || joined.session.disk().is_due();
             if !(due || joined.is_done()) || !self.random.chance(per_mille) {
@@ -121,11 +129,6 @@ impl State {
             }
             busy = true;
             joined.session.disk_mut().reseed(self.random.next());
-            if std::mem::take(&mut joined.measuring) {
-                let sectors = worker.platter.sectors() as u64;
-                joined.session.grow(sectors);
-                self.reports.push_back((id, Report::Measured(Ok(sectors))));
-            }
             let ended = match if due { joined.turn() } else { Ok(()) } {
                 Err(broken) => Some(Report::Broken(broken.to_string())),
                 Ok(()) => joined.is_done().then_some(Report::Stopped),
@@ -153,6 +156,15 @@ impl Joined {
 }
 
 impl Worker {
+    fn measure(&mut self) -> Report {
+        self.measuring = false;
+        let sectors = self.platter.sectors() as u64;
+        if let Some(joined) = &mut self.joined {
+            joined.session.grow(sectors);
+        }
+        Report::Measured(Ok(sectors))
+    }
+
     /// Drops the session, which gives its mappings and its port back.
     fn leave(&mut self) {
         if let Some(joined) = self.joined.take() {
@@ -177,7 +189,7 @@ impl Crew for SimCrew {
                 platter.opened();
                 let clock = state.clock.clone();
                 let profile = SeededDisk::<Buffer<MappedPage>>::new(&platter, clock, 0).profile();
-                let new = Worker { platter, joined: None, past: Past::default() };
+                let new = Worker { platter, joined: None, past: Past::default(), measuring: false };
                 state.workers.insert(worker, new);
                 Report::Opened(profile)
             }
@@ -200,9 +212,7 @@ impl Crew for SimCrew {
                     let (ring, past) = (RingPages(ring), worker.past);
                     let link = Link { peer, ring, port, agreed, geometry, past };
                     let session = Session::new(domain.clone(), domain, disk, link);
-                    let (measuring, stopping) = (false, false);
-                    worker.joined =
-                        Some(Joined { session, port, woken: true, measuring, stopping });
+                    worker.joined = Some(Joined { session, port, woken: true, stopping: false });
                     Report::Connected
                 }
             },
@@ -211,14 +221,9 @@ impl Crew for SimCrew {
     }
 
     fn measure(&mut self, id: WorkerId) {
-        let mut state = self.lock();
-        let Some(worker) = state.workers.get_mut(&id) else { return };
-        if let Some(joined) = &mut worker.joined {
-            (joined.measuring, joined.woken) = (true, true);
-            return;
+        if let Some(worker) = self.lock().workers.get_mut(&id) {
+            worker.measuring = true;
         }
-        let sectors = worker.platter.sectors() as u64;
-        state.reports.push_back((id, Report::Measured(Ok(sectors))));
     }
 
     fn stop(&mut self, id: WorkerId) {

@@ -36,6 +36,15 @@ fn scenarios() -> Vec<(&'static str, Vec<What>)> {
         vec![What::Work(DISK, 6), What::Flush(DISK), What::Everybody, What::Flush(DISK)],
         turns(3),
     ];
+    // While requests are in flight, and again before whoever asked has his answer.
+    let resize = [
+        vec![What::Work(DISK, 12), What::Grow(DISK)],
+        turns(3),
+        vec![What::Work(DISK, 12), What::Grow(DISK), What::Control, What::Grow(DISK)],
+        turns(3),
+        vec![What::Work(DISK, 12)],
+    ];
+    let resize = resize.concat();
     let then = |what: &[What]| [load.clone(), what.to_vec(), turns(9)].concat();
     vec![
         ("connect", connect),
@@ -46,10 +55,7 @@ fn scenarios() -> Vec<(&'static str, Vec<What>)> {
         ("restart of the back", then(&[What::BackLeaves])),
         ("restart of the guest", then(&[What::GuestDies(0, NEVER)])),
         (RETURN, then(&[What::GuestDies(0, NEVER)])),
-        (
-            "resize",
-            then(&[What::Grow(DISK), What::Work(DISK, 12), What::Everybody, What::Grow(DISK)]),
-        ),
+        ("resize", [load.clone(), resize, turns(4)].concat()),
         ("another image", then(&[What::Work(DISK, 12), What::Change(DISK)])),
     ]
 }
@@ -102,6 +108,7 @@ fn a_scenario_without_trouble_does_its_work() {
         assert!(!was_hit(&outcome) || name.contains("restart"), "{name}");
         let score = outcome.score;
         assert_eq!(score.followed, u64::from(name == RETURN), "{name}");
+        assert_eq!(score.growths, 3 * u64::from(name == "resize"), "{name}");
         assert!(score.connections > 0 && (score.operations > 10 || name == "connect"), "{name}");
     }
 }
