@@ -202,6 +202,8 @@ impl Crew for SimCrew {
         let seed = state.random.next();
         let (domain, clock) = (state.domain.clone(), state.clock.clone());
         let Some(worker) = state.workers.get_mut(&id) else { return };
+        // Orders are carried out one after the other.
+        let measured = worker.measuring.then(|| worker.measure());
         let disk = SeededDisk::new(&worker.platter, clock, seed);
         let Connect { peer, ring, port, agreed, geometry } = connect;
         let report = match domain.map(peer, &ring, Access::Write) {
@@ -217,7 +219,7 @@ impl Crew for SimCrew {
                 }
             },
         };
-        state.reports.push_back((id, report));
+        state.reports.extend(measured.into_iter().chain([report]).map(|report| (id, report)));
     }
 
     fn measure(&mut self, id: WorkerId) {
