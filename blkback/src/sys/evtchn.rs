@@ -10,6 +10,7 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::OpenOptionsExt;
 
+use rustix::io::retry_on_intr;
 use rustix::ioctl::Opcode;
 use xen::{DomainId, Events, NoPort, Port};
 
@@ -60,9 +61,10 @@ impl Channels {
     /// What the kernel says; nothing to read is not an error.
     pub fn pending(&self, ports: &mut Vec<Port>) -> io::Result<()> {
         let mut bytes = [0; PORTS_PER_READ * 4];
-        let count = match rustix::io::read(&self.node, &mut bytes) {
+        // What is not taken now may not be announced again.
+        let count = match retry_on_intr(|| rustix::io::read(&self.node, &mut bytes)) {
             Ok(count) => count,
-            Err(rustix::io::Errno::AGAIN | rustix::io::Errno::INTR) => 0,
+            Err(rustix::io::Errno::AGAIN) => 0,
             Err(error) => return Err(error.into()),
         };
         let (words, _) = bytes[..count].as_chunks::<4>();
@@ -75,7 +77,7 @@ impl Channels {
     /// # Errors
     /// What the kernel says: the port is not ours.
     pub fn unmask(&self, port: Port) -> io::Result<()> {
-        rustix::io::write(&self.node, &port.0.to_ne_bytes())?;
+        retry_on_intr(|| rustix::io::write(&self.node, &port.0.to_ne_bytes()))?;
         Ok(())
     }
 }
