@@ -170,3 +170,106 @@ fn the_ring_carries_out_nothing_but_what_a_disk_does() {
     let registered = disk.ring.submitter().register_files(&[0]);
     assert_eq!(registered.unwrap_err().raw_os_error(), Some(libc::EACCES));
 }
+
+/// What becomes of the results of entries.
+struct Trouble {
+    /// So many pass before.
+    nth: u64,
+    once: bool,
+    /// What the kernel's result is taken for.
+    change: fn(i32) -> i32,
+    seen: u64,
+    hits: u64,
+}
+
+impl Trouble {
+    /// Waits for entries, and takes in what is made of their results.
+    fn wait(&mut self, disk: &mut UringDisk<Handle>) {
+        disk.enter(1).expect("waiting works");
+        loop {
+            let Some(done) = disk.ring.completion().next() else { return };
+            let hit = if self.once { self.seen == self.nth } else { self.seen >= self.nth };
+            self.seen += 1;
+            self.hits += u64::from(hit);
+            let result = done.result();
+            disk.complete(done.user_data(), if hit { (self.change)(result) } else { result });
+        }
+    }
+
+    /// Carries out a batch; every job comes back once, with its memory.
+    fn carry_out(&mut self, disk: &mut UringDisk<Handle>, mut jobs: Vec<Job<Handle>>) -> Vec<u32> {
+        let mut waiting: Vec<(u32, usize)> =
+            jobs.iter().map(|job| (job.tag, job.extents.len())).collect();
+        disk.submit(&mut jobs);
+        let mut failed = Vec::new();
+        while !waiting.is_empty() {
+            self.wait(disk);
+            while let Some(done) = disk.reap() {
+                let known = waiting.iter().position(|it| *it == (done.tag, done.extents.len()));
+                waiting.swap_remove(known.expect("each job once, with its memory"));
+                failed.extend(done.result.is_err().then_some(done.tag));
+            }
+        }
+        failed
+    }
+}
+
+/// Writes, flushes, reads back; what was not said to have failed must have been done. Tells how many
+/// jobs failed.
+fn write_and_read_back(trouble: &mut Trouble) -> usize {
+    let folder = Scratch::new("uring-nth");
+    let mut disk = disk(&folder.file("d.img", 1 << 20));
+    let kept = page(0);
+    let places = [(1, 0), (2, 4096), (3, 65536)];
+    let memory = |value: u8| (0..value).map(|at| extent(&page(value + at), 0, 4096)).collect();
+    let writes = places.map(|(value, at)| job(value.into(), Verb::Write, at, memory(value)));
+    let mut failed = trouble.carry_out(&mut disk, writes.into());
+    failed.extend(trouble.carry_out(&mut disk, vec![job(9, Verb::Flush, 0, vec![])]));
+    for (value, at) in places {
+        if failed.contains(&value.into()) {
+            continue;
+        }
+        let pages: Vec<Handle> = (0..value).map(|_| page(0xee)).collect();
+        let extents = pages.iter().map(|page| extent(page, 0, 4096)).collect();
+        if trouble.carry_out(&mut disk, vec![job(10, Verb::Read, at, extents)]).is_empty() {
+            for (page, number) in pages.iter().zip(0..) {
+                assert!(bytes(page) == vec![value + number; 4096], "page {number} of {value}");
+            }
+        } else {
+            failed.push(10);
+        }
+    }
+    let last = vec![job(11, Verb::Write, 0, vec![extent(&kept, 0, 4096)])];
+    failed.extend(trouble.carry_out(&mut disk, last));
+    drop(disk);
+    assert_eq!(Arc::strong_count(&kept), 1);
+    failed.len()
+}
+
+#[test]
+fn the_nth_entry_may_fail_be_cut_short_or_have_to_be_tried_again() {
+    let half = |result: i32| result - result / 1024 * 512;
+    /// What results become, whether once, and how many jobs may fail then.
+    type Kind = (fn(i32) -> i32, bool, fn(usize) -> bool);
+    let changes: [Kind; 7] = [
+        (|_| -libc::EIO, true, |failed| failed <= 1),
+        (|_| -libc::EIO, false, |failed| failed > 0),
+        (|_| -libc::EAGAIN, true, |failed| failed == 0),
+        (|_| -libc::EINTR, true, |failed| failed == 0),
+        // For ever: it is given up.
+        (|_| -libc::EAGAIN, false, |failed| failed > 0),
+        (half, true, |failed| failed == 0),
+        (|result| result.min(0), true, |failed| failed <= 1),
+    ];
+    for (at, (change, once, expected)) in changes.into_iter().enumerate() {
+        for nth in 0.. {
+            let mut trouble = Trouble { nth, once, change, seen: 0, hits: 0 };
+            let failed = write_and_read_back(&mut trouble);
+            if trouble.hits == 0 {
+                assert!(nth > 6 && failed == 0, "{nth} entries, {failed} jobs failed");
+                break;
+            }
+            assert!(expected(failed), "kind {at}, entry {nth}: {failed} jobs failed");
+        }
+    }
+}
