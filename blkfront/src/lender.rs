@@ -107,6 +107,26 @@ impl<G: Grants> Memory for Lent<G> {
     fn word(&self, index: usize) -> &AtomicU32 {
         self.page(index / PAGE_WORDS).word(index % PAGE_WORDS)
     }
+
+    #[inline]
+    fn load_all(&self, index: usize, out: &mut [u32]) {
+        let (page, first) = (index / PAGE_WORDS, index % PAGE_WORDS);
+        let (here, beyond) = out.split_at_mut(out.len().min(PAGE_WORDS - first));
+        self.page(page).load_all(first, here);
+        if !beyond.is_empty() {
+            self.load_all((page + 1) * PAGE_WORDS, beyond);
+        }
+    }
+
+    #[inline]
+    fn store_all(&self, index: usize, values: &[u32]) {
+        let (page, first) = (index / PAGE_WORDS, index % PAGE_WORDS);
+        let (here, beyond) = values.split_at(values.len().min(PAGE_WORDS - first));
+        self.page(page).store_all(first, here);
+        if !beyond.is_empty() {
+            self.store_all((page + 1) * PAGE_WORDS, beyond);
+        }
+    }
 }
 
 impl<G: Grants> Drop for Lent<G> {
@@ -171,5 +191,14 @@ mod tests {
         assert_eq!((lent.len(), lent.words()), (2, 2 * PAGE_WORDS));
         lent.word(PAGE_WORDS).store(7, ring::sync::Ordering::Relaxed);
         assert_eq!(lent.page(1).word(0).load(ring::sync::Ordering::Relaxed), 7);
+        // Across the border, and up to it.
+        for first in [PAGE_WORDS - 2, PAGE_WORDS - 3] {
+            lent.store_all(first, &[1, 2, 3]);
+            let mut out = [0; 3];
+            lent.load_all(first, &mut out);
+            assert_eq!(out, [1, 2, 3]);
+            let words = [0, 1, 2].map(|at| lent.load(first + at, ring::sync::Ordering::Relaxed));
+            assert_eq!(words, out);
+        }
     }
 }

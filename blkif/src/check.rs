@@ -85,17 +85,23 @@ impl Raw {
     ///
     /// # Errors
     /// [`Reject`], which says what to answer.
+    #[inline]
     pub fn check(self, disk: &Geometry, agreed: &Agreed) -> Result<Request, Reject> {
-        let (id, operation) = (self.id, self.operation);
-        self.checked(disk, agreed).map_err(|reason| Reject {
-            id,
-            operation,
-            status: reason.status(),
-            reason,
-        })
+        match self.lawful(disk, agreed) {
+            Ok(Lawful { operation, sector, sectors }) => {
+                Ok(Request { id: self.id, operation, sector, sectors, segments: self.segments })
+            }
+            Err(reason) => Err(Reject {
+                id: self.id,
+                operation: self.operation,
+                status: reason.status(),
+                reason,
+            }),
+        }
     }
 
-    fn checked(self, disk: &Geometry, agreed: &Agreed) -> Result<Request, Reason> {
+    #[inline]
+    fn lawful(&self, disk: &Geometry, agreed: &Agreed) -> Result<Lawful, Reason> {
         let operation = Operation::from_wire(self.operation).ok_or(Reason::UnknownOperation)?;
         let offered = match operation {
             Operation::Read | Operation::Write => true,
@@ -113,17 +119,11 @@ impl Raw {
             Operation::Discard => self.discard_sectors,
             _ => self.transfer_sectors(disk.unit())?,
         };
-        let request = Request {
-            id: self.id,
-            operation,
-            sector: self.sector,
-            sectors,
-            segments: self.segments,
-        };
-        within(request, disk)
+        within(Lawful { operation, sector: self.sector, sectors }, disk)
     }
 
     /// The length of the segments together, if all of them are good and none is missing.
+    #[inline]
     fn transfer_sectors(&self, unit: u8) -> Result<u64, Reason> {
         if usize::from(self.count) > SEGMENTS_MAX {
             return Err(Reason::TooManySegments);
@@ -133,6 +133,7 @@ impl Raw {
 }
 
 /// The length of well-formed segments, in sectors: at most 88.
+#[inline]
 fn length(segments: &Segments, unit: u8) -> Result<u64, Reason> {
     let mut total = 0;
     for segment in segments {
@@ -144,12 +145,20 @@ fn length(segments: &Segments, unit: u8) -> Result<u64, Reason> {
     Ok(total)
 }
 
+/// What a request asks for, once that is known to make sense.
+struct Lawful {
+    operation: Operation,
+    sector: u64,
+    sectors: u64,
+}
+
 /// Passes a request whose range lies on the disk and that the disk may do.
-fn within(request: Request, disk: &Geometry) -> Result<Request, Reason> {
+#[inline]
+fn within(request: Lawful, disk: &Geometry) -> Result<Lawful, Reason> {
     if request.sectors == 0 {
         // Only a flush may carry nothing, and then its sector says nothing either.
         let flush = request.operation == Operation::Flush;
-        return if flush { Ok(Request { sector: 0, ..request }) } else { Err(Reason::Empty) };
+        return if flush { Ok(Lawful { sector: 0, ..request }) } else { Err(Reason::Empty) };
     }
     disk.allow(request.operation, request.sector, request.sectors).map(|()| request)
 }

@@ -6,6 +6,7 @@
 
 use arrayvec::ArrayVec;
 use ring::{Memory, Reader};
+use xen::GrantRef;
 
 use crate::{Abi, Operation, SEGMENTS_MAX, SLOT_WORDS_MAX, Segment, Segments};
 
@@ -30,6 +31,7 @@ pub struct Request {
 
 impl Request {
     /// A read, a write, or a flush with data, as long as `segments` are.
+    #[inline]
     pub fn transfer(id: u64, operation: Operation, sector: u64, segments: Segments) -> Self {
         let sectors = segments.iter().map(|it| u64::from(it.sectors().unwrap_or(0))).sum();
         Self { id, operation, sector, sectors, segments }
@@ -46,20 +48,28 @@ impl Request {
     }
 
     /// The words of the request, for the device number `handle`.
+    #[inline]
     pub fn words(&self, abi: Abi, handle: u16) -> RequestWords {
-        let mut words = RequestWords::new();
+        let mut words = [0; SLOT_WORDS_MAX];
         let count = u8::try_from(self.segments.len()).unwrap_or(0);
         let [handle_low, handle_high] = handle.to_le_bytes();
-        words.push(u32::from_le_bytes([self.operation.wire(), count, handle_low, handle_high]));
-        for _ in 0..abi.request_padding() {
-            words.push(0);
+        let (header, rest) = words.split_at_mut(1 + abi.request_padding());
+        let (id_and_sector, rest) = rest.split_at_mut(4);
+        header[0] = u32::from_le_bytes([self.operation.wire(), count, handle_low, handle_high]);
+        let [id, sector] = [halves(self.id), halves(self.sector)];
+        id_and_sector.copy_from_slice(&[id[0], id[1], sector[0], sector[1]]);
+        let mut used = header.len() + id_and_sector.len() + 2 * self.segments.len();
+        let (pairs, _) = rest.as_chunks_mut();
+        for (to, segment) in pairs.iter_mut().zip(&self.segments) {
+            *to = segment.words();
         }
-        words.extend(halves(self.id));
-        words.extend(halves(self.sector));
         if self.operation == Operation::Discard {
-            words.extend(halves(self.sectors));
+            // It has no segments: its length is where theirs would be.
+            pairs[0] = halves(self.sectors);
+            used += 2;
         }
-        words.extend(self.segments.iter().flat_map(|segment| segment.words()));
+        let mut words = RequestWords::from(words);
+        words.truncate(used);
         words
     }
 }
@@ -84,19 +94,42 @@ pub struct Raw {
 impl Raw {
     /// Reads a request out of its slot: the header, and the words that its operation announces.
     /// Each is fetched once, and words that do not matter are not fetched.
+    #[inline]
     pub fn parse<M: Memory + ?Sized>(reader: &mut Reader<'_, M>, abi: Abi) -> Self {
         let [operation, count, _, _] = word(reader).to_le_bytes();
         reader.skip(abi.request_padding());
-        let id = double(reader);
-        let sector = double(reader);
+        let (mut id_and_sector, mut pairs) = ([0; 4], [0; 2 * SEGMENTS_MAX]);
+        // A slot is as long as its ABI's longest request, so every word is there.
+        reader.words(&mut id_and_sector);
         let fits = usize::from(count) <= SEGMENTS_MAX;
-        let (segments, discard_sectors) = match Operation::from_wire(operation) {
-            None => (Segments::new(), 0),
-            Some(Operation::Discard) => (Segments::new(), double(reader)),
-            Some(_) if fits => ((0..count).map(|_| segment(reader)).collect(), 0),
-            Some(_) => (Segments::new(), 0),
+        let (used, discard) = match Operation::from_wire(operation) {
+            Some(Operation::Discard) => (1, true),
+            Some(_) if fits => (usize::from(count), false),
+            _ => (0, false),
         };
-        Self { operation, count, id, sector, discard_sectors, segments }
+        reader.words(&mut pairs[..2 * used]);
+        let (pairs, _) = pairs.as_chunks();
+        let [id_low, id_high, sector_low, sector_high] = id_and_sector;
+        let mut raw = Self {
+            operation,
+            count,
+            id: double([id_low, id_high]),
+            sector: double([sector_low, sector_high]),
+            discard_sectors: 0,
+            segments: Segments::new(),
+        };
+        if discard {
+            raw.discard_sectors = double(pairs[0]);
+        } else {
+            // All of them and then fewer: one at a time each would be asked whether it has room.
+            let mut all = [Segment::whole(GrantRef(0)); SEGMENTS_MAX];
+            for (segment, &pair) in all.iter_mut().zip(pairs) {
+                *segment = Segment::from_words(pair);
+            }
+            raw.segments = all.into();
+            raw.segments.truncate(used);
+        }
+        raw
     }
 }
 
@@ -116,20 +149,19 @@ impl From<Request> for Raw {
 }
 
 /// The next word. A slot is as long as its ABI's longest request, so there is one.
+#[inline]
 fn word<M: Memory + ?Sized>(reader: &mut Reader<'_, M>) -> u32 {
     reader.word().unwrap_or_default()
 }
 
-fn double<M: Memory + ?Sized>(reader: &mut Reader<'_, M>) -> u64 {
-    u64::from(word(reader)) | u64::from(word(reader)) << 32
-}
-
-fn segment<M: Memory + ?Sized>(reader: &mut Reader<'_, M>) -> Segment {
-    let reference = word(reader);
-    Segment::from_words(reference, word(reader))
+/// A 64-bit number of two words, low one first.
+#[inline]
+const fn double([low, high]: [u32; 2]) -> u64 {
+    low as u64 | (high as u64) << 32
 }
 
 /// A 64-bit number as two words, low one first.
+#[inline]
 fn halves(value: u64) -> [u32; 2] {
     let [a, b, c, d, e, f, g, h] = value.to_le_bytes();
     [u32::from_le_bytes([a, b, c, d]), u32::from_le_bytes([e, f, g, h])]
@@ -142,7 +174,6 @@ mod tests {
     use std::vec::Vec;
 
     use ring::{Back, Front, Page};
-    use xen::GrantRef;
 
     use super::*;
 

@@ -52,6 +52,7 @@ pub struct Response {
 
 impl Response {
     /// The words of the response. Padding is 0: nothing of ours leaks to the guest (XSA-216).
+    #[inline]
     pub fn words(self, abi: Abi) -> ResponseWords {
         let [a, b, c, d, e, f, g, h] = self.id.to_le_bytes();
         let [status_low, status_high] = self.status.wire().to_le_bytes();
@@ -65,6 +66,7 @@ impl Response {
     }
 
     /// Reads a response out of its slot, each word once.
+    #[inline]
     pub fn parse<M: Memory + ?Sized>(reader: &mut Reader<'_, M>) -> Self {
         let mut word = || reader.word().unwrap_or_default();
         let id = u64::from(word()) | u64::from(word()) << 32;

@@ -59,11 +59,13 @@ impl Segment {
         (self.first_sector | (self.last_sector + 1)) & (unit - 1) == 0
     }
 
-    pub(crate) fn from_words(reference: u32, ends: u32) -> Self {
+    #[inline]
+    pub(crate) fn from_words([reference, ends]: [u32; 2]) -> Self {
         let [first_sector, last_sector, _, _] = ends.to_le_bytes();
         Self { reference: GrantRef(reference), first_sector, last_sector }
     }
 
+    #[inline]
     pub(crate) fn words(self) -> [u32; 2] {
         let ends = u32::from_le_bytes([self.first_sector, self.last_sector, 0, 0]);
         [self.reference.0, ends]
@@ -90,8 +92,7 @@ mod tests {
                     assert_eq!(segment.length_bytes(), 0);
                 }
                 assert_eq!(segment.offset_bytes(), usize::from(first_sector) * 512);
-                let [reference, ends] = segment.words();
-                assert_eq!(Segment::from_words(reference, ends), segment);
+                assert_eq!(Segment::from_words(segment.words()), segment);
             }
         }
         assert_eq!(taken, 36);

@@ -53,6 +53,7 @@ impl<M: Memory> Back<M> {
     ///
     /// # Errors
     /// [`Broken`] if the front claims more requests than there are slots free for them.
+    #[inline]
     pub fn take<T>(
         &mut self,
         read: impl FnOnce(&mut Reader<'_, M>) -> T,
@@ -77,6 +78,7 @@ impl<M: Memory> Back<M> {
     ///
     /// # Panics
     /// If `words` is longer than a slot.
+    #[inline]
     pub fn put(&mut self, words: &[u32]) -> Result<(), Full> {
         if self.unanswered() == 0 {
             return Err(Full);
@@ -87,6 +89,7 @@ impl<M: Memory> Back<M> {
     }
 
     /// Makes all responses put so far visible to the front.
+    #[inline]
     pub fn publish(&mut self) -> Notify {
         let old = core::mem::replace(&mut self.published, self.put);
         announce(&self.memory, (RSP_PROD, RSP_EVENT), old, self.put)

@@ -66,6 +66,7 @@ impl<M: Memory> Front<M> {
     ///
     /// # Panics
     /// If `words` is longer than a slot.
+    #[inline]
     pub fn put(&mut self, words: &[u32]) -> Result<(), Full> {
         if self.free() == 0 {
             return Err(Full);
@@ -76,6 +77,7 @@ impl<M: Memory> Front<M> {
     }
 
     /// Makes all requests put so far visible to the back.
+    #[inline]
     pub fn publish(&mut self) -> Notify {
         let old = core::mem::replace(&mut self.published, self.put);
         announce(&self.memory, (REQ_PROD, REQ_EVENT), old, self.put)
@@ -85,6 +87,7 @@ impl<M: Memory> Front<M> {
     ///
     /// # Errors
     /// [`Broken`] if the back claims more responses than there are requests visible to it.
+    #[inline]
     pub fn take<T>(
         &mut self,
         read: impl FnOnce(&mut Reader<'_, M>) -> T,

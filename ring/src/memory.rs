@@ -41,6 +41,29 @@ pub trait Memory {
     fn store(&self, index: usize, value: u32, order: Ordering) {
         self.word(index).store(value, order);
     }
+
+    /// Fetches the words from `index` on, in any order among themselves, each once. A memory that lies
+    /// in one piece can do better than word by word.
+    ///
+    /// # Panics
+    /// As [`word`](Self::word).
+    #[inline]
+    fn load_all(&self, index: usize, out: &mut [u32]) {
+        for (at, out) in (index..).zip(out) {
+            *out = self.load(at, Ordering::Relaxed);
+        }
+    }
+
+    /// Stores into the words from `index` on, in any order among themselves.
+    ///
+    /// # Panics
+    /// As [`word`](Self::word).
+    #[inline]
+    fn store_all(&self, index: usize, values: &[u32]) {
+        for (at, &value) in (index..).zip(values) {
+            self.store(at, value, Ordering::Relaxed);
+        }
+    }
 }
 
 impl<M: Memory + ?Sized> Memory for &M {
@@ -60,6 +83,16 @@ impl<M: Memory + ?Sized> Memory for &M {
     #[inline]
     fn store(&self, index: usize, value: u32, order: Ordering) {
         (**self).store(index, value, order);
+    }
+
+    #[inline]
+    fn load_all(&self, index: usize, out: &mut [u32]) {
+        (**self).load_all(index, out);
+    }
+
+    #[inline]
+    fn store_all(&self, index: usize, values: &[u32]) {
+        (**self).store_all(index, values);
     }
 }
 
@@ -192,5 +225,20 @@ impl Memory for Page {
 
     fn word(&self, index: usize) -> &AtomicU32 {
         &self.words[index]
+    }
+
+    #[inline]
+    fn load_all(&self, index: usize, out: &mut [u32]) {
+        let part = &self.words[index..][..out.len()];
+        for (out, word) in out.iter_mut().zip(part) {
+            *out = word.load(Ordering::Relaxed);
+        }
+    }
+
+    #[inline]
+    fn store_all(&self, index: usize, values: &[u32]) {
+        for (&value, word) in values.iter().zip(&self.words[index..][..values.len()]) {
+            word.store(value, Ordering::Relaxed);
+        }
     }
 }

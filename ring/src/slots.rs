@@ -102,6 +102,15 @@ impl<'a, M: Memory + ?Sized> Reader<'a, M> {
         Some(word)
     }
 
+    /// Reads the next words into `out`, as many as both have, and tells how many those are.
+    #[inline]
+    pub fn words(&mut self, out: &mut [u32]) -> usize {
+        let count = out.len().min(self.end - self.next);
+        self.memory.load_all(self.next, &mut out[..count]);
+        self.next += count;
+        count
+    }
+
     /// Passes over `count` words without reading them.
     #[inline]
     pub fn skip(&mut self, count: usize) {
@@ -117,10 +126,7 @@ impl<'a, M: Memory + ?Sized> Reader<'a, M> {
 #[inline]
 pub(crate) fn fill<M: Memory + ?Sized>(memory: &M, layout: Layout, index: Index, words: &[u32]) {
     assert!(words.len() <= layout.slot_words, "message longer than a slot");
-    let base = layout.slot(index);
-    for (at, &word) in words.iter().enumerate() {
-        memory.store(base + at, word, Ordering::Relaxed);
-    }
+    memory.store_all(layout.slot(index), words);
 }
 
 /// Makes the producer index `new` visible and tells whether the peer asked, by the event index in

@@ -1,5 +1,6 @@
 //! Where slots lie in memory, for rings of 1 to 16 pages and both ABIs, byte by byte.
 
+use ring::sync::Ordering;
 use ring::{Back, Front, HEADER_WORDS, Index, Layout, Memory, PAGE_SIZE, PAGE_WORDS, Page, Reader};
 
 /// The table that a C compiler made of the public headers.
@@ -188,4 +189,39 @@ fn no_half_of_a_ring_is_made_on_memory_that_is_a_word_too_short() {
     assert!(std::panic::catch_unwind(front).is_err());
     let back = || Back::attach(short, layout).next();
     assert!(std::panic::catch_unwind(back).is_err());
+}
+
+#[test]
+fn words_of_a_slot_are_read_together_up_to_its_end_and_each_once() {
+    let layout = Layout::of_slots(2, 6);
+    let page = Page::new();
+    let (mut front, mut back) = (Front::new(&page, layout), Back::attach(&page, layout));
+    front.put(&[1, 2, 3, 4, 5, 6]).unwrap();
+    let _ = front.publish();
+    let read = |reader: &mut Reader<'_, &Page>| {
+        let (mut some, mut rest) = ([0; 2], [9; 5]);
+        assert_eq!((reader.word(), reader.words(&mut some)), (Some(1), 2));
+        assert_eq!((reader.words(&mut []), reader.words(&mut rest)), (0, 3));
+        assert_eq!((reader.words(&mut rest), reader.word()), (0, None));
+        (some, rest)
+    };
+    assert_eq!(back.take(read), Ok(Some(([2, 3], [4, 5, 6, 9, 9]))));
+}
+
+#[test]
+fn words_of_a_page_are_stored_and_loaded_together_as_they_are_one_by_one() {
+    let page = Page::new();
+    for (first, words) in [(0, 3), (PAGE_WORDS - 3, 3), (PAGE_WORDS, 0)] {
+        let values: Vec<u32> = (1..).take(words).collect();
+        page.store_all(first, &values);
+        let one_by_one = (first..first + words).map(|at| page.load(at, Ordering::Relaxed));
+        assert_eq!(one_by_one.collect::<Vec<_>>(), values);
+        let mut out = vec![0; words];
+        page.load_all(first, &mut out);
+        assert_eq!(out, values);
+    }
+    assert!(
+        std::panic::catch_unwind(|| Page::new().load_all(PAGE_WORDS - 1, &mut [0; 2])).is_err()
+    );
+    assert!(std::panic::catch_unwind(|| Page::new().store_all(PAGE_WORDS - 1, &[0; 2])).is_err());
 }
