@@ -1,12 +1,13 @@
 //! `cargo xtask bench`: every benchmark, one after the other, into one list of figures and one report.
 //!
-//! What a second queue costs is told by the program of the crate `bench`, in virtual time; what an I/O
-//! costs is counted on real Xen by [`matrix`]. A benchmark reports: nothing here fails because
-//! something was slow.
+//! What a second queue costs is told by a program of the crate `bench`, in virtual time; how the pair
+//! does beside others without Xen by another ([`native`]); what an I/O costs is counted on real Xen by
+//! [`matrix`]. A benchmark reports: nothing here fails because something was slow.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::Duration;
 
 use serde_json::Value;
 
@@ -14,7 +15,8 @@ use crate::error::{Context, LabError, Result};
 use crate::host::{self, Host};
 use crate::matrix::{self, Ask};
 use crate::progress::Progress;
-use crate::{figures, report};
+use crate::report::{self, Section};
+use crate::{figures, native, targets};
 
 /// Seeds of the figures on Xen, and in a quick run.
 const SEEDS: u32 = 8;
@@ -27,6 +29,17 @@ const MODEL_SECONDS: u64 = 60;
 /// What is checked in: figures of an earlier run, to hold new ones against.
 const BASELINE: &str = "docs/bench.json";
 
+/// A part of the benchmarks, in the order in which they are done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Part {
+    /// In virtual time.
+    Model,
+    /// In one process, without Xen.
+    Native,
+    /// On real Xen.
+    Xen,
+}
+
 /// What to run.
 #[derive(Debug, Clone, Default)]
 pub struct Benchmarks {
@@ -34,8 +47,8 @@ pub struct Benchmarks {
     pub seeds: Option<u32>,
     /// Few seeds, and without QEMU's back.
     pub quick: bool,
-    /// Only in virtual time.
-    pub model_only: bool,
+    /// Only this part of them.
+    pub only: Option<Part>,
     /// Where the files go; `target/bench` if unset.
     pub out: Option<PathBuf>,
 }
@@ -51,6 +64,21 @@ impl Benchmarks {
         host::program("bench", "bench", &options)
     }
 
+    fn has(&self, part: Part) -> bool {
+        self.only.is_none_or(|only| only == part)
+    }
+
+    /// About how long it takes on two processors of 2.6 GHz, from what it took there.
+    fn estimate(&self, host: Host) -> Duration {
+        let native = if self.quick { native::QUICK_SECONDS } else { native::SECONDS };
+        let parts = [
+            (Part::Model, Duration::from_secs(MODEL_SECONDS)),
+            (Part::Native, Duration::from_secs(native)),
+            (Part::Xen, self.ask(host).estimate()),
+        ];
+        parts.into_iter().filter(|(part, _)| self.has(*part)).map(|(_, time)| time).sum()
+    }
+
     fn ask(&self, host: Host) -> Ask {
         let usual = if self.quick { QUICK_SEEDS } else { SEEDS };
         Ask { seeds: self.seeds.unwrap_or(usual), quick: self.quick, verbose: host.verbose }
@@ -62,33 +90,53 @@ impl Benchmarks {
 /// Errors: [`LabError::Failed`] if a lab cannot be had or the files cannot be written.
 pub fn run(host: Host, benchmarks: &Benchmarks) -> Result<Vec<String>> {
     let out = benchmarks.out.clone().unwrap_or_else(|| host::target().join("bench"));
-    let ask = benchmarks.ask(host);
-    let seconds = if benchmarks.model_only { 0 } else { ask.estimate().as_secs() } + MODEL_SECONDS;
-    eprintln!("about {} min, without what has to be fetched or built first", seconds.div_ceil(60));
-    host.show(&mut benchmarks.model(&out))?;
-    if benchmarks.model_only {
-        return Ok(Vec::new());
-    }
-    let matrix = matrix::run(ask, &Progress::new(host.verbose))?;
-    let found = figures::of(&matrix);
-    let tables = [figures::table, figures::elevators, figures::targets].map(|of| of(&found));
-    tables.iter().filter(|table| !table.is_empty()).for_each(|table| println!("\n{table}"));
+    let minutes = benchmarks.estimate(host).as_secs().div_ceil(60);
+    eprintln!("about {minutes} min, without what has to be fetched or built first");
     let list = out.join("bench.json");
-    let Value::Array(mut all) = read(&list)? else {
-        return Err(LabError::Failed(format!("{} is no list", list.display())));
-    };
-    all.extend(figures::json(&found));
+    let (mut all, mut sections, mut found) = (Vec::new(), Vec::new(), Vec::new());
+    if benchmarks.has(Part::Model) {
+        host.show(&mut benchmarks.model(&out))?;
+        all.extend(listed(&list)?);
+        let words = "How waits change with elevators, in virtual time, on modelled disks.";
+        let plot = text(&out.join("queueing.svg"))?;
+        sections.push(Section::new("What a second queue costs", words, &plot, &[]));
+    }
+    if benchmarks.has(Part::Native) {
+        let left = native::run(host, benchmarks.quick, &out)?;
+        all.extend(listed(&left.figures)?);
+        let words = "Front and back as two threads of one process, on a file. Times are of this \
+                     machine in these minutes: what is told is how they are to others beside them.";
+        let (plots, table) = (text(&left.plots)?, text(&left.table)?);
+        sections.push(Section::new("The pair without Xen", words, &plots, &[table]));
+    }
+    if benchmarks.has(Part::Xen) {
+        let matrix = matrix::run(benchmarks.ask(host), &Progress::new(host.verbose))?;
+        found = figures::of(&matrix);
+        let tables = [figures::table, figures::elevators].map(|of| of(&found));
+        tables.iter().filter(|table| !table.is_empty()).for_each(|it| println!("\n{it}"));
+        all.extend(figures::json(&found));
+        sections.push(Section::costs(&found, &tables));
+    }
+    if benchmarks.only != Some(Part::Model) {
+        let aimed = targets::table(&all);
+        println!("\n{aimed}");
+        let words =
+            "A target counts as held if the worst of seeds or the end of the interval holds it.";
+        sections.push(Section::new("What was aimed at", words, "", &[aimed]));
+    }
     write(&list, &format!("{:#}\n", Value::Array(all)))?;
-    let plot = out.join("queueing.svg");
-    let plot = fs::read_to_string(&plot).context(|| format!("reading {}", plot.display()))?;
-    write(&out.join("report.html"), &report::html(&found, &tables, &plot))?;
+    write(&out.join("report.html"), &report::html(&sections))?;
     println!("{} and report.html beside it", list.display());
-    Ok(figures::changes(&found, &read(&host::workspace().join(BASELINE))?))
+    Ok(figures::changes(&found, &Value::Array(listed(&host::workspace().join(BASELINE))?)))
 }
 
-fn read(path: &Path) -> Result<Value> {
-    let text = fs::read(path).context(|| format!("reading {}", path.display()))?;
-    serde_json::from_slice(&text)
+fn text(path: &Path) -> Result<String> {
+    fs::read_to_string(path).context(|| format!("reading {}", path.display()))
+}
+
+/// The figures in a file.
+fn listed(path: &Path) -> Result<Vec<Value>> {
+    serde_json::from_str(&text(path)?)
         .map_err(|error| LabError::Failed(format!("{}: {error}", path.display())))
 }
 
@@ -113,7 +161,19 @@ mod tests {
     }
 
     #[test]
+    fn what_is_left_out_is_not_in_the_estimate() {
+        let time = |quick, only| {
+            let some = Benchmarks { quick, only, ..Benchmarks::default() };
+            some.estimate(Host::default())
+        };
+        assert_eq!(time(true, Some(Part::Native)), Duration::from_secs(native::QUICK_SECONDS));
+        assert_eq!(time(false, Some(Part::Model)), Duration::from_secs(MODEL_SECONDS));
+        let parts = [Part::Model, Part::Native, Part::Xen].map(|part| time(false, Some(part)));
+        assert_eq!(time(false, None), parts.into_iter().sum());
+    }
+
+    #[test]
     fn the_baseline_is_a_list() {
-        assert!(read(&host::workspace().join(BASELINE)).is_ok_and(|list| list.is_array()));
+        assert!(listed(&host::workspace().join(BASELINE)).is_ok_and(|list| !list.is_empty()));
     }
 }

@@ -1,6 +1,6 @@
-//! Figures beside those of others: what they are, what was aimed at, and how they are shown.
+//! Figures beside those of others: what they are, and how they are shown.
 //!
-//! A figure is the median of its seeds. Must never judge: a target that is missed is said.
+//! A figure is the median of its seeds. Must never judge.
 
 use std::fmt::Write;
 
@@ -16,33 +16,6 @@ const CHANGE: f64 = 0.02;
 
 /// Which of [`WORKS`] differ in nothing but 7 pages.
 const MORE_PAGES: [(&str, [usize; 2]); 2] = [("randread", [1, 6]), ("randwrite", [4, 7])];
-
-/// What a target bounds: how a figure is to its peer's, or the figure.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Bound {
-    Ratio,
-    Value,
-}
-
-/// What was aimed at: a figure's name, the most that it may be, and what would be splendid.
-const TARGETS: [(&str, Bound, f64, f64); 14] = [
-    ("randread 4 KiB, depth 32: pvblk × pvblk, added", Bound::Ratio, 0.5, 0.25),
-    ("randwrite 4 KiB, depth 32: pvblk × pvblk, added", Bound::Ratio, 0.5, 0.25),
-    ("randread 4 KiB, depth 1: pvblk × pvblk, added", Bound::Ratio, 1.0, 0.6),
-    ("randwrite 4 KiB, depth 1: pvblk × pvblk, added", Bound::Ratio, 1.0, 0.6),
-    ("randread 4 KiB, depth 32: pvblk × kernel, added", Bound::Ratio, 0.75, 0.5),
-    ("randwrite 4 KiB, depth 32: pvblk × kernel, added", Bound::Ratio, 0.75, 0.5),
-    ("randread 4 KiB, depth 32: Linux × pvblk, added", Bound::Ratio, 1.5, 1.0),
-    ("randwrite 4 KiB, depth 32: Linux × pvblk, added", Bound::Ratio, 1.5, 1.0),
-    ("randread 4 KiB, depth 32: Linux × pvblk, added, beside qdisk", Bound::Ratio, 0.5, 0.3),
-    ("randwrite 4 KiB, depth 32: Linux × pvblk, added, beside qdisk", Bound::Ratio, 0.5, 0.3),
-    ("randread, each further 4 KiB: pvblk × pvblk, added", Bound::Value, 300.0, 100.0),
-    ("randwrite, each further 4 KiB: pvblk × pvblk, added", Bound::Value, 300.0, 100.0),
-    ("randread 4 KiB, depth 32: pvblk × pvblk, notifications", Bound::Value, 0.15, 0.07),
-    (FIRST_READ, Bound::Value, 5e6, 1e6),
-];
-/// What the last of them is of.
-const FIRST_READ: &str = "guest entry to first block read: pvblk × pvblk, while the guest ran";
 
 /// One figure.
 #[derive(Debug, Clone, PartialEq)]
@@ -230,30 +203,8 @@ pub fn json(figures: &[Figure]) -> Vec<Value> {
     figures.iter().map(Figure::json).collect()
 }
 
-/// What was aimed at, and what was found: a line for each.
-pub fn targets(figures: &[Figure]) -> String {
-    let mut text =
-        format!("{:<66} {:>9} {:>9} {:>9} {:>9}\n", "", "found", "worst", "target", "stretch");
-    for (name, bound, target, stretch) in TARGETS {
-        let Some(figure) = named(figures, name) else { continue };
-        let [found, _, worst] = match (bound, figure.ratios()) {
-            (Bound::Ratio, Some(ratios)) => ratios,
-            _ => [figure.value, figure.spread[0], figure.spread[1]],
-        };
-        let verdict = match (worst <= target, found <= stretch) {
-            (true, true) => "stretch",
-            (true, false) => "held",
-            _ => "missed",
-        };
-        let [found, worst, target, stretch] = [found, worst, target, stretch].map(short);
-        let _ =
-            writeln!(text, "{name:<66} {found:>9} {worst:>9} {target:>9} {stretch:>9}  {verdict}");
-    }
-    text
-}
-
 /// A figure with as many digits as it deserves.
-fn short(value: f64) -> String {
+pub(crate) fn short(value: f64) -> String {
     if value.abs() < 100.0 { format!("{value:.2}") } else { format!("{value:.0}") }
 }
 
@@ -366,18 +317,6 @@ mod tests {
     }
 
     #[test]
-    fn a_target_is_held_only_if_the_worst_seed_holds_it() {
-        let shown = targets(&of(&matrix()));
-        let line = |name: &str| shown.lines().find(|line| line.starts_with(name)).expect("a line");
-        let held = line("randread 4 KiB, depth 32: pvblk × pvblk, added");
-        assert!(held.ends_with("held") && held.contains("0.40      0.50"), "{held}");
-        let mut worse = matrix();
-        worse.told[0].costs[0] = [15.0; WORKS.len()];
-        let shown = targets(&of(&worse));
-        assert!(shown.lines().nth(1).is_some_and(|line| line.ends_with("missed")), "{shown}");
-    }
-
-    #[test]
     fn changes_of_more_than_two_percent_are_told() {
         let figures = of(&matrix());
         let mut baseline = Value::Array(json(&figures));
@@ -393,7 +332,7 @@ mod tests {
     }
 
     #[test]
-    fn every_target_names_a_figure() {
+    fn an_elevator_is_shown_beside_the_same_without() {
         let mut all = matrix();
         let told = |place, cost| Told { place, costs: vec![[cost; WORKS.len()]] };
         let sorting = SORTING.map(|(place, _)| told(place, 9.9));
@@ -404,7 +343,6 @@ mod tests {
             shown.lines().nth(1).is_some_and(|line| line.matches("+10.0").count() == 2),
             "{shown}"
         );
-        TARGETS.iter().for_each(|(name, ..)| drop(find(&figures, name)));
     }
 
     #[test]

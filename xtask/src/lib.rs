@@ -48,6 +48,8 @@ pub mod matrix;
 #[cfg(feature = "host")]
 pub mod measure;
 #[cfg(feature = "host")]
+pub mod native;
+#[cfg(feature = "host")]
 pub mod orders;
 #[cfg(feature = "host")]
 pub mod packages;
@@ -69,6 +71,8 @@ pub mod shell;
 pub mod sim;
 #[cfg(feature = "host")]
 pub mod smoke;
+#[cfg(feature = "host")]
+pub mod targets;
 #[cfg(feature = "host")]
 pub mod test;
 #[cfg(feature = "host")]

@@ -13,22 +13,40 @@ const WIDEST: f64 = 520.0;
 const COLOURS: [&str; PAIRS.len()] =
     ["#2b6cb0", "#63b3ed", "#bee3f8", "#dd6b20", "#f6ad55", "#718096"];
 
-/// The page: tables as they are printed, a plot of what each pair adds, and what a second queue costs
-/// (`queueing`, an SVG).
-pub fn html(figures: &[Figure], tables: &[String], queueing: &str) -> String {
-    let tables =
-        tables.iter().map(|it| format!("<pre>{}</pre>\n", escaped(it))).collect::<String>();
+/// A part of the page.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Section {
+    title: &'static str,
+    /// In HTML.
+    body: String,
+}
+
+impl Section {
+    /// A plot (an SVG), what it shows, and tables as they are printed.
+    pub fn new(title: &'static str, words: &str, plot: &str, tables: &[String]) -> Self {
+        let table = |it: &String| format!("<pre>{}</pre>\n", escaped(it));
+        let tables: String = tables.iter().filter(|it| !it.is_empty()).map(table).collect();
+        Self { title, body: format!("<p>{}</p>\n{plot}{tables}", escaped(words)) }
+    }
+
+    /// What each pair adds to an I/O on real Xen.
+    pub fn costs(figures: &[Figure], tables: &[String]) -> Self {
+        let words = "Instructions of the whole machine for one I/O, on top of what the disk costs in \
+                     Dom0. Counted in emulation: caches and TLBs cost nothing here, and no figure is \
+                     a time.";
+        Self::new("What an I/O costs", words, &plot(figures), tables)
+    }
+}
+
+/// The page.
+pub fn html(sections: &[Section]) -> String {
+    let section = |it: &Section| format!("<h2>{}</h2>\n{}", it.title, it.body);
     format!(
         "<!doctype html>\n<html lang=\"en\"><meta charset=\"utf-8\"><title>pvblk: figures</title>\n\
          <style>body {{ font-family: sans-serif; max-width: 70em; margin: 2em auto }}\
          pre {{ overflow-x: auto }}</style>\n\
-         <h1>pvblk: figures</h1>\n\
-         <h2>What an I/O costs</h2>\n\
-         <p>Instructions of the whole machine for one I/O, on top of what the disk costs in Dom0. \
-         Counted in emulation: caches and TLBs cost nothing here, and no figure is a time.</p>\n\
-         {}{tables}\
-         <h2>What a second queue costs</h2>\n{queueing}</html>\n",
-        plot(figures)
+         <h1>pvblk: figures</h1>\n{}</html>\n",
+        sections.iter().map(section).collect::<String>()
     )
 }
 
@@ -79,10 +97,16 @@ mod tests {
             spread: [9.0, 11.0],
             seeds: 2,
         };
-        let page =
-            html(&[figure(PAIRS[0]), figure(PAIRS[5])], &["a < b".into()], "<svg>queues</svg>");
+        let figures = [figure(PAIRS[0]), figure(PAIRS[5])];
+        let page = html(&[
+            Section::costs(&figures, &["a < b".into(), String::new()]),
+            Section::new("Queues", "1 & 2", "<svg>queues</svg>", &[]),
+        ]);
         assert_eq!(page.matches("<rect ").count(), 2);
-        assert!(page.contains("<pre>a &lt; b</pre>") && page.contains("<svg>queues</svg>"));
+        assert!(
+            page.contains("<pre>a &lt; b</pre>\n<h2>Queues</h2>\n<p>1 &amp; 2</p>")
+                && page.contains("<svg>queues</svg>")
+        );
         assert!(page.contains("width=\"520.0\"") && !page.contains("src="));
     }
 }

@@ -126,6 +126,11 @@ pub fn fuzzer(host: Host) -> Result<()> {
     Err(LabError::Missing(format!("no nightly toolchain; try: {by_hand}\n{why}")))
 }
 
+/// Brings the instruction counter for programs of this machine.
+pub fn valgrind(host: Host) -> Result<()> {
+    packages(host, &[("valgrind", "valgrind")])
+}
+
 /// Brings Miri, which exists for nightly toolchains only.
 pub fn miri(host: Host) -> Result<()> {
     let works = || host.output(host::nightly().args(["cargo", "miri", "--version"])).is_ok();
