@@ -9,7 +9,7 @@ use core::fmt;
 use core::sync::atomic::{AtomicUsize, Ordering};
 
 use ring::sync::AtomicU32;
-use ring::{Memory, PAGE_WORDS, Page};
+use ring::{Memory, PAGE_WORDS, Page, load_pages, store_pages};
 use xen::{Access, DomainId, GrantError, GrantRef, Grants, NoPort};
 
 /// Why a connection could not be set up on our side.
@@ -110,22 +110,12 @@ impl<G: Grants> Memory for Lent<G> {
 
     #[inline]
     fn load_all(&self, index: usize, out: &mut [u32]) {
-        let (page, first) = (index / PAGE_WORDS, index % PAGE_WORDS);
-        let (here, beyond) = out.split_at_mut(out.len().min(PAGE_WORDS - first));
-        self.page(page).load_all(first, here);
-        if !beyond.is_empty() {
-            self.load_all((page + 1) * PAGE_WORDS, beyond);
-        }
+        load_pages(|number| self.page(number), index, out);
     }
 
     #[inline]
     fn store_all(&self, index: usize, values: &[u32]) {
-        let (page, first) = (index / PAGE_WORDS, index % PAGE_WORDS);
-        let (here, beyond) = values.split_at(values.len().min(PAGE_WORDS - first));
-        self.page(page).store_all(first, here);
-        if !beyond.is_empty() {
-            self.store_all((page + 1) * PAGE_WORDS, beyond);
-        }
+        store_pages(|number| self.page(number), index, values);
     }
 }
 

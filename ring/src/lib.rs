@@ -30,7 +30,7 @@ pub mod sync;
 pub use back::Back;
 pub use front::Front;
 pub use index::{Broken, Index};
-pub use memory::{Memory, PAGE_SIZE, PAGE_WORDS, Page};
+pub use memory::{Memory, PAGE_SIZE, PAGE_WORDS, Page, load_pages, store_pages};
 pub use slots::{HEADER_WORDS, Layout, Reader};
 
 /// Tells whether the peer asked to be woken for what has just become visible.

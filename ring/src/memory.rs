@@ -116,6 +116,28 @@ impl Memory for [Page] {
     }
 }
 
+/// [`Memory::load_all`] of a memory that is made of pages.
+#[inline]
+pub fn load_pages<'a>(page: impl Fn(usize) -> &'a Page, index: usize, out: &mut [u32]) {
+    let (mut number, mut first, mut rest) = (index / PAGE_WORDS, index % PAGE_WORDS, out);
+    while !rest.is_empty() {
+        let (here, beyond) = rest.split_at_mut(rest.len().min(PAGE_WORDS - first));
+        page(number).load_all(first, here);
+        (number, first, rest) = (number + 1, 0, beyond);
+    }
+}
+
+/// [`Memory::store_all`] of a memory that is made of pages.
+#[inline]
+pub fn store_pages<'a>(page: impl Fn(usize) -> &'a Page, index: usize, values: &[u32]) {
+    let (mut number, mut first, mut rest) = (index / PAGE_WORDS, index % PAGE_WORDS, values);
+    while !rest.is_empty() {
+        let (here, beyond) = rest.split_at(rest.len().min(PAGE_WORDS - first));
+        page(number).store_all(first, here);
+        (number, first, rest) = (number + 1, 0, beyond);
+    }
+}
+
 /// One 4096-byte page shared with a peer.
 #[repr(C, align(4096))]
 pub struct Page {

@@ -6,7 +6,9 @@
 use std::ops::Deref;
 
 use blkif::{Abi, Agreed, Raw, Response};
-use ring::{Back, Broken, Full, Index, Memory, Notify, PAGE_WORDS, Page, Rest};
+use ring::{
+    Back, Broken, Full, Index, Memory, Notify, PAGE_WORDS, Page, Rest, load_pages, store_pages,
+};
 
 /// What a session asks of its end of a ring: the verbs of [`ring::Back`].
 pub trait Queue {
@@ -59,6 +61,16 @@ impl<P: Deref<Target = Page>> Memory for RingPages<P> {
 
     fn word(&self, index: usize) -> &ring::sync::AtomicU32 {
         self.0[index / PAGE_WORDS].word(index % PAGE_WORDS)
+    }
+
+    #[inline]
+    fn load_all(&self, index: usize, out: &mut [u32]) {
+        load_pages(|number| &self.0[number], index, out);
+    }
+
+    #[inline]
+    fn store_all(&self, index: usize, values: &[u32]) {
+        store_pages(|number| &self.0[number], index, values);
     }
 }
 
