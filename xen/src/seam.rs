@@ -194,6 +194,15 @@ pub enum StoreError {
     Connection(String),
 }
 
+impl StoreError {
+    /// Whether it may be that somebody else has changed what a transaction works on. Xen's xenstored says
+    /// `EIO` when a node that it keeps for the transaction and one that it reads now contradict each
+    /// other: a directory that another has removed meanwhile is not among its parent's children.
+    fn is_conflict(&self) -> bool {
+        matches!(self, Self::Conflict) || matches!(self, Self::Other(name) if name == "EIO")
+    }
+}
+
 impl fmt::Display for StoreError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -306,8 +315,8 @@ pub trait Store {
     /// Runs `body` inside a transaction, again after each conflict.
     ///
     /// # Errors
-    /// What `body` or xenstore said; [`StoreError::Conflict`] after [`TRANSACTION_TRIES_MAX`]
-    /// tries.
+    /// What `body` or xenstore said; after [`TRANSACTION_TRIES_MAX`] tries, what kept the last one from
+    /// its end.
     fn transact<T>(
         &self,
         mut body: impl FnMut(Transaction) -> Result<T, StoreError>,
@@ -315,22 +324,24 @@ pub trait Store {
     where
         Self: Sized,
     {
+        let mut last = StoreError::Conflict;
         for _ in 0..TRANSACTION_TRIES_MAX {
             let transaction = self.begin()?;
-            match body(transaction) {
+            last = match body(transaction) {
                 Ok(value) => match self.end(transaction, true) {
                     Ok(()) => return Ok(value),
-                    Err(StoreError::Conflict) => {}
+                    Err(StoreError::Conflict) => StoreError::Conflict,
                     Err(error) => return Err(error),
                 },
                 Err(error) => {
                     self.end(transaction, false)?;
-                    if error != StoreError::Conflict {
+                    if !error.is_conflict() {
                         return Err(error);
                     }
+                    error
                 }
-            }
+            };
         }
-        Err(StoreError::Conflict)
+        Err(last)
     }
 }

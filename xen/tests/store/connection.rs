@@ -151,6 +151,25 @@ fn a_transaction_is_done_again_after_each_conflict() {
 }
 
 #[test]
+fn a_transaction_in_which_nodes_contradict_each_other_is_done_again_and_given_up_in_the_end() {
+    let store = Connection::new(Pieces::new(9));
+    let contradiction = || StoreError::Other("EIO".into());
+    let mut tries = 0;
+    let result = store.transact(|within| {
+        tries += 1;
+        store.write(within, "/a", "1")?;
+        if tries < 3 { Err(contradiction()) } else { Ok(()) }
+    });
+    assert_eq!((result, tries), (Ok(()), 3));
+    assert_eq!(store.read(NONE, "/a"), Ok(Some("1".into())));
+    let given_up: Result<(), _> = store.transact(|_| {
+        tries += 1;
+        Err(contradiction())
+    });
+    assert_eq!((given_up, tries), (Err(contradiction()), 3 + TRANSACTION_TRIES_MAX));
+}
+
+#[test]
 fn a_transaction_is_given_up_after_its_tries_and_dropped_on_an_error() {
     let store = Connection::new(Pieces::new(9));
     store.transport().store.borrow_mut().conflicts = TRANSACTION_TRIES_MAX;
