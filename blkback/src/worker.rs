@@ -121,7 +121,6 @@ impl Crew for Workers {
         if let Err(error) = self.hire(worker, name, move |inbox, post| task.run(inbox, post)) {
             let report = Report::Unopened(format!("no thread for this device: {error}"));
             let _ = self.outbox.send((worker, report));
-            let _ = self.outbox.send((worker, Report::Gone));
             self.bell.ring();
         }
     }
@@ -139,12 +138,15 @@ impl Crew for Workers {
     }
 
     fn dismiss(&mut self, worker: WorkerId) {
-        if let Some(hand) = self.hands.remove(&worker) {
-            // No more orders: the thread takes that as its leave.
-            drop(hand.orders);
-            hand.bell.ring();
-            self.leaving.insert(worker, hand.thread);
-        }
+        let Some(hand) = self.hands.remove(&worker) else {
+            // There was no thread to be had for it.
+            let _ = self.outbox.send((worker, Report::Gone));
+            return self.bell.ring();
+        };
+        // No more orders: the thread takes that as its leave.
+        drop(hand.orders);
+        hand.bell.ring();
+        self.leaving.insert(worker, hand.thread);
     }
 
     fn report(&mut self) -> Option<(WorkerId, Report)> {
