@@ -4,10 +4,12 @@
 //! daemon, last the one that stops it. Each case leaves Dom0 as it found it; what it attached and
 //! what xenstore holds afterwards is compared. Words on the command line choose cases by name.
 //! `cargo xtask test` runs this; alone: `cargo test -p tests --test xen -- [-v] [WORD]…`. With
-//! `--icount` the machine counts time by instructions, for the stories that need that.
+//! `--icount` the machine counts time by instructions, for the stories that need that; `--every-call`
+//! tells the long one of all calls of the daemon.
 
 mod bad_input;
 mod boot;
+mod calls;
 mod counted;
 mod elevators;
 mod ends;
@@ -40,7 +42,10 @@ use xtask::error::{LabError, Result};
 
 /// All stories in the order in which they are told; the daemon is started after the first ones.
 /// Those that count instructions need another machine, and are alone there.
-fn stories(counted: bool) -> Vec<(Story, bool)> {
+fn stories(counted: bool, every_call: bool) -> Vec<(Story, bool)> {
+    if every_call {
+        return calls::EVERY_CALL.iter().map(|&story| (story, true)).collect();
+    }
     if counted {
         let counted = [boot::COUNTED, counted::STORIES].concat();
         return counted.into_iter().map(|story| (story, true)).collect();
@@ -64,6 +69,7 @@ fn stories(counted: bool) -> Vec<(Story, bool)> {
         isolation::STORIES,
         reboot::STORIES,
         privilege::STORIES,
+        calls::STORIES,
         share::STORIES,
         ends::STORIES,
     ]
@@ -78,8 +84,10 @@ fn main() -> ExitCode {
     let wanted: Vec<&str> =
         words.iter().filter(|word| !word.starts_with('-')).map(String::as_str).collect();
     let chosen = |name: &str| wanted.is_empty() || wanted.iter().any(|word| name.contains(word));
-    let counted = words.iter().any(|word| word == "--icount");
-    let stories: Vec<_> = stories(counted).into_iter().filter(|story| chosen(story.0.0)).collect();
+    let [counted, every_call] =
+        ["--icount", "--every-call"].map(|option| words.iter().any(|word| word == option));
+    let stories: Vec<_> =
+        stories(counted, every_call).into_iter().filter(|story| chosen(story.0.0)).collect();
     if words.iter().any(|word| word == "--list") {
         stories.iter().for_each(|((name, _), _)| println!("{name}: test"));
         return ExitCode::SUCCESS;
