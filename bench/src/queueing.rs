@@ -8,14 +8,14 @@
 //! The elevators are the production ones of [`blkfront`], in the guest and in the host: `deadline`
 //! has the rules and the numbers of Linux's `mq-deadline`.
 //!
-//! Not in the model: the processor's time for any of it, reads, flushes, write caches, plugging, and
-//! guests that come and go. With a backlog that is always there, a mean wait is a throughput too, by
-//! Little's law. It never looks at a clock: a seed gives the same figures everywhere.
+//! Not in the model: the processor's time for any of it, flushes, write caches, plugging, and guests that
+//! come and go. With a backlog that is always there, a mean wait is a throughput too, by Little's law. It
+//! never looks at a clock: a seed gives the same figures everywhere.
 
 mod disks;
 mod machine;
 mod study;
 
 pub use disks::Model;
-pub use machine::{Waits, run};
-pub use study::{Case, Cell, Order, Pattern, Row, Setting, cases, study};
+pub use machine::{Ended, Load, Pattern, Scene, Seen, run};
+pub use study::{Case, Cell, Order, Row, Setting, cases, study};

@@ -1,6 +1,6 @@
-//! Modelled disks: how long a write takes, and how many go on at the same time.
+//! Modelled disks: how long a request takes, and how many go on at the same time.
 //!
-//! Figures are those of data sheets' middle, not of one product.
+//! Figures are those of data sheets' middle, not of one product. Reads take as long as writes.
 
 use sim::Random;
 
@@ -31,7 +31,7 @@ impl Model {
         }
     }
 
-    /// Writes that it takes at a time.
+    /// Requests that it takes at a time.
     pub const fn depth(self) -> usize {
         match self {
             // Two for each pair: one under the head, and one to go on with.
@@ -44,7 +44,8 @@ impl Model {
 
 /// Sectors that lie on one pair before the next has its turn.
 const STRIPE: u64 = 128;
-/// A write goes to both disks of a pair, so that four disks have two heads.
+/// A write goes to both disks of a pair, so that four disks have two heads; reads are not spread over them
+/// either.
 const PAIRS: usize = 2;
 /// From a track to the next one, and what is added for the whole way: the mean is 3.4 ms.
 const SEEK_LEAST_NS: u64 = 200_000;
@@ -54,7 +55,7 @@ const TURN_NS: usize = 4_000_000;
 /// A sector, at 120 MB/s.
 const SAS_SECTOR_NS: u64 = 4_267;
 
-/// Channels, a write's time, and each further sector's.
+/// Channels, a request's time, and each further sector's.
 const SATA: (usize, u64, u64) = (4, 80_000, 900);
 const NVME: (usize, u64, u64) = (32, 25_000, 150);
 
@@ -82,8 +83,8 @@ impl Disk {
         Self { model, lanes: vec![Lane::default(); lanes] }
     }
 
-    /// Begins a write; gives when it has ended.
-    pub(super) fn write(
+    /// Begins a request; gives when it has ended.
+    pub(super) fn serve(
         &mut self,
         now_ns: u64,
         sector: u64,
@@ -132,12 +133,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_write_behind_the_last_one_needs_no_head_to_move() {
+    fn a_request_behind_the_last_one_needs_no_head_to_move() {
         let (mut disk, mut random) = (Disk::new(Model::Sas15k), Random::new(1));
-        let first = disk.write(0, 1 << 20, 8, &mut random);
-        let second = disk.write(first, (1 << 20) + 8, 8, &mut random);
+        let first = disk.serve(0, 1 << 20, 8, &mut random);
+        let second = disk.serve(first, (1 << 20) + 8, 8, &mut random);
         assert_eq!(second - first, 8 * SAS_SECTOR_NS);
-        let third = disk.write(second, 1 << 28, 8, &mut random);
+        let third = disk.serve(second, 1 << 28, 8, &mut random);
         assert!(third - second > SEEK_LEAST_NS + 8 * SAS_SECTOR_NS);
     }
 
@@ -145,7 +146,7 @@ mod tests {
     fn channels_work_at_the_same_time_and_then_one_after_another() {
         let (mut disk, mut random) = (Disk::new(Model::SataSsd), Random::new(1));
         let ends: Vec<u64> =
-            (0..9).map(|at| disk.write(0, at << 20, 1, &mut random) / SATA.1).collect();
+            (0..9).map(|at| disk.serve(0, at << 20, 1, &mut random) / SATA.1).collect();
         assert_eq!(ends, [1, 1, 1, 1, 2, 2, 2, 2, 3]);
     }
 }

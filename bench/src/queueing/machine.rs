@@ -10,88 +10,157 @@ use std::collections::{BTreeSet, BinaryHeap, VecDeque};
 use blkfront::elevator::{Batch, Deadline, Direction, Elevator, Noop, Time, Waiting};
 use sim::Random;
 
-use super::disks::{DISK_SECTORS, Disk};
-use super::study::{Case, Order, Pattern, Setting};
+use super::disks::{DISK_SECTORS, Disk, Model};
+use super::study::{Order, Setting};
 
-/// Sectors of a write.
-const WRITE_SECTORS: u16 = 8;
 /// Sectors of a request of a ring, at most: 11 segments of a page.
 const REQUEST_SECTORS_MAX: u64 = 88;
-/// Writes that a disk of a guest takes in for each slot of its ring: as many as `blkfront` does, and as
+/// Requests that a disk of a guest takes in for each slot of its ring: as many as `blkfront` does, and as
 /// Linux does where it has an elevator (`blk_mq_init_sched`).
 const INSIDE_PER_SLOT: usize = 2;
-/// Sectors that the host makes one write of, at most: 512 KiB.
+/// Sectors that the host makes one request of, at most: 512 KiB.
 const MERGED_SECTORS_MAX: u64 = 1024;
-/// Sectors of a guest's image: 16 GiB.
+/// Sectors of a guest's image, if the disk has as much for each: 16 GiB.
 const IMAGE_SECTORS: u64 = 16 << 21;
-/// Of 1000 writes in [`Pattern::Runs`], how many go on where the last one ended.
+/// Of 1000 I/Os in [`Pattern::Runs`], how many go on where the last one ended.
 const RUNS_PER_MILLE: u16 = 800;
-/// Writes of each writer that are not counted, and those that are.
-const WARM_UP: usize = 4;
-const COUNTED: usize = 24;
 
-/// What a run has measured.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Waits {
-    /// The mean wait, in nanoseconds.
-    pub mean_ns: f64,
-    /// What 99 of 100 writes do not wait for longer than, in nanoseconds.
-    pub p99_ns: f64,
-    /// Writes that were counted.
-    pub writes: usize,
+/// Where the I/Os of a guest go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Pattern {
+    /// Anywhere.
+    Random,
+    /// Four of five behind the one before, the fifth anywhere.
+    Runs,
+}
+
+/// What a guest does without end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Load {
+    /// Whether it reads or writes.
+    pub direction: Direction,
+    /// Sectors of an I/O; a long one goes as several requests.
+    pub sectors: u64,
+    /// Workers, each of which begins its next I/O when its last has ended.
+    pub depth: usize,
+    /// Where the I/Os go.
+    pub pattern: Pattern,
+}
+
+/// Who does what with a disk.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Scene {
+    /// The disk.
+    pub disk: Model,
+    /// Requests that a ring holds.
+    pub slots: usize,
+    /// Who sorts.
+    pub setting: Setting,
+    /// What each guest does; each has a part of the disk.
+    pub loads: Vec<Load>,
+}
+
+/// An I/O that has ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ended {
+    /// Whose it was.
+    pub guest: usize,
+    /// From its beginning in the guest to its end, in nanoseconds.
+    pub wait_ns: u64,
+}
+
+/// What was seen of a scene.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Seen {
+    /// I/Os, in the order in which they ended.
+    pub ended: Vec<Ended>,
     /// How long that took, in nanoseconds of the model.
     pub time_ns: u64,
 }
 
-/// A write that waits or is on its way, by its writer's number.
-#[derive(Clone, Copy, Debug)]
-struct Write {
+/// An I/O that waits or is on its way, by its worker's number.
+#[derive(Clone, Copy, Debug, Default)]
+struct Io {
     sector: u64,
     begun_ns: u64,
+    /// Requests of it that are not done.
+    left: usize,
 }
 
 struct Guest {
-    /// Writers that do not fit into the elevator yet, in the order in which they came.
+    load: Load,
+    /// Requests that do not fit into the elevator yet, in the order in which they came.
     outside: VecDeque<u16>,
     elevator: Box<dyn Elevator>,
-    /// Writes in the elevator, in the ring, and beyond.
+    /// Requests in the elevator, in the ring, and beyond.
     inside: usize,
-    writes: Vec<Write>,
-    /// Where its image begins on the disk.
+    ios: Vec<Io>,
+    /// Where its image begins on the disk, and how long it is.
     base: u64,
-    /// What it writes to now: no two writers to the same place.
+    image_sectors: u64,
+    /// What it uses now: no two workers the same place.
     busy: BTreeSet<u64>,
     cursor: u64,
     free_slots: usize,
+}
+
+impl Load {
+    /// Requests of an I/O.
+    fn parts(self) -> usize {
+        usize::try_from(self.sectors.div_ceil(REQUEST_SECTORS_MAX)).expect("few parts")
+    }
+
+    /// The worker, and the part of its I/O, that has this place in the guest's elevator.
+    fn worker(self, place: u16) -> (usize, usize) {
+        let (place, parts) = (usize::from(place), self.parts());
+        (place / parts, place % parts)
+    }
+
+    /// The places of a worker's I/O, part by part.
+    fn places(self, worker: usize) -> impl Iterator<Item = u16> {
+        let places = worker * self.parts()..(worker + 1) * self.parts();
+        places.map(|place| u16::try_from(place).expect("few places"))
+    }
+
+    /// The request in a place: its first sector in the image and how many.
+    fn extent(self, ios: &[Io], place: u16) -> (u64, u64) {
+        let (worker, part) = self.worker(place);
+        let before = part as u64 * REQUEST_SECTORS_MAX;
+        (ios[worker].sector + before, REQUEST_SECTORS_MAX.min(self.sectors - before))
+    }
 }
 
 /// A request of a ring, in the host.
 #[derive(Clone, Debug)]
 struct Request {
     guest: usize,
-    writers: Vec<u16>,
-    sector: u64,
-    sectors: u64,
+    /// In the guest's elevator.
+    places: Vec<u16>,
+    extent: Extent,
 }
 
-/// What goes down as one: places, the first sector, and how many.
-type Joined = (Vec<u16>, u64, u64);
+/// Which way, the first sector, and how many.
+type Extent = (Direction, u64, u64);
+/// What goes down as one, and its places.
+type Joined = (Vec<u16>, Extent);
 
 /// What goes down together.
 struct Going<F> {
     room: usize,
     sectors_max: u64,
-    /// What waits in a place: its first sector and how many.
+    /// What waits in a place.
     extent: F,
     out: Vec<Joined>,
 }
 
-impl<F: Fn(u16) -> (u64, u64)> Batch for Going<F> {
+impl<F: Fn(u16) -> Extent> Batch for Going<F> {
     fn join(&mut self, place: u16) -> bool {
-        let (sector, sectors) = (self.extent)(place);
+        let (direction, sector, sectors) = (self.extent)(place);
         match self.out.last_mut() {
-            Some((places, first, long))
-                if *first + *long == sector && *long + sectors <= self.sectors_max =>
+            Some((places, (way, first, long)))
+                if *way == direction
+                    && *first + *long == sector
+                    && *long + sectors <= self.sectors_max =>
             {
                 places.push(place);
                 *long += sectors;
@@ -106,14 +175,14 @@ impl<F: Fn(u16) -> (u64, u64)> Batch for Going<F> {
             return false;
         }
         self.room -= 1;
-        let (sector, sectors) = (self.extent)(place);
-        self.out.push((vec![place], sector, sectors));
+        self.out.push((vec![place], (self.extent)(place)));
         true
     }
 }
 
 struct Machine {
-    case: Case,
+    /// Requests that a ring holds.
+    slots: usize,
     now_ns: u64,
     random: Random,
     guests: Vec<Guest>,
@@ -122,23 +191,24 @@ struct Machine {
     requests: Vec<Option<Request>>,
     free: Vec<u16>,
     disk: Disk,
+    disk_depth: usize,
     at_disk: usize,
     /// When which requests are done; the number keeps the order of those at the same time.
     done: BinaryHeap<Reverse<(u64, u64, Vec<u16>)>>,
     begun: u64,
-    waits_ns: Vec<u64>,
+    ended: Vec<Ended>,
 }
 
-/// Runs a case.
-pub fn run(case: &Case, setting: Setting, seed: u64) -> Waits {
-    let mut machine = Machine::new(*case, setting, seed);
+/// Plays a scene until so many I/Os have ended that are not looked at, and then so many, or a few more,
+/// that are.
+pub fn run(scene: &Scene, seed: u64, warm_up: usize, counted: usize) -> Seen {
+    let mut machine = Machine::new(scene, seed);
     machine.begin();
-    let writers = case.guests * case.backlog;
-    machine.go_on(WARM_UP * writers);
-    machine.waits_ns.clear();
+    machine.go_on(warm_up);
+    machine.ended.clear();
     let start_ns = machine.now_ns;
-    machine.go_on(COUNTED * writers);
-    machine.measured(start_ns)
+    machine.go_on(counted);
+    Seen { ended: machine.ended, time_ns: machine.now_ns - start_ns }
 }
 
 fn elevator(order: Order, capacity: usize) -> Box<dyn Elevator> {
@@ -149,51 +219,54 @@ fn elevator(order: Order, capacity: usize) -> Box<dyn Elevator> {
 }
 
 impl Machine {
-    fn new(case: Case, setting: Setting, seed: u64) -> Self {
-        let apart = DISK_SECTORS / case.guests as u64;
-        let guest = |at: usize| Guest {
+    fn new(scene: &Scene, seed: u64) -> Self {
+        let Scene { disk, slots, setting, ref loads } = *scene;
+        let apart = DISK_SECTORS / loads.len() as u64;
+        let guest = |(at, &load): (usize, &Load)| Guest {
+            load,
             outside: VecDeque::new(),
-            elevator: elevator(setting.guest, case.backlog),
+            elevator: elevator(setting.guest, load.depth * load.parts()),
             inside: 0,
-            writes: vec![Write { sector: 0, begun_ns: 0 }; case.backlog],
+            ios: vec![Io::default(); load.depth],
             base: at as u64 * apart,
+            image_sectors: IMAGE_SECTORS.min(apart),
             busy: BTreeSet::new(),
             cursor: 0,
-            free_slots: case.slots,
+            free_slots: slots,
         };
-        let places = case.guests * case.slots;
+        let places = loads.len() * slots;
         Self {
-            case,
+            slots,
             now_ns: 0,
             random: Random::new(seed),
-            guests: (0..case.guests).map(guest).collect(),
+            guests: loads.iter().enumerate().map(guest).collect(),
             host: elevator(setting.host, places),
             requests: vec![None; places],
             free: (0..u16::try_from(places).expect("few slots")).rev().collect(),
-            disk: Disk::new(case.disk),
+            disk: Disk::new(disk),
+            disk_depth: disk.depth(),
             at_disk: 0,
             done: BinaryHeap::new(),
             begun: 0,
-            waits_ns: Vec::new(),
+            ended: Vec::new(),
         }
     }
 
-    /// Every writer begins.
+    /// Every worker begins.
     fn begin(&mut self) {
-        let backlog = u16::try_from(self.case.backlog).expect("few writers");
-        for guest in 0..self.case.guests {
-            (0..backlog).for_each(|writer| self.write(guest, writer));
+        for guest in 0..self.guests.len() {
+            (0..self.guests[guest].load.depth).for_each(|worker| self.work(guest, worker));
             self.send(guest);
         }
         self.dispatch();
     }
 
-    /// Goes on until so many more writes are done.
-    fn go_on(&mut self, writes: usize) {
-        let end = self.waits_ns.len() + writes;
-        while self.waits_ns.len() < end {
+    /// Goes on until so many more I/Os have ended.
+    fn go_on(&mut self, ios: usize) {
+        let end = self.ended.len() + ios;
+        while self.ended.len() < end {
             let Some(Reverse((time_ns, _, places))) = self.done.pop() else {
-                unreachable!("a writer always has a write on its way")
+                unreachable!("a worker always has an I/O on its way")
             };
             self.now_ns = time_ns;
             self.at_disk -= 1;
@@ -204,38 +277,43 @@ impl Machine {
         }
     }
 
-    /// A request is done: its writers begin their next writes.
+    /// A request is done: workers whose I/Os have ended with it begin their next ones.
     fn complete(&mut self, place: u16) {
         let request = self.requests[usize::from(place)].take().expect("it was at the disk");
         self.free.push(place);
         let at = request.guest;
         self.guests[at].free_slots += 1;
-        self.guests[at].inside -= request.writers.len();
-        for writer in request.writers {
-            let Write { sector, begun_ns } = self.guests[at].writes[usize::from(writer)];
-            self.waits_ns.push(self.now_ns - begun_ns);
-            self.guests[at].busy.remove(&sector);
-            self.write(at, writer);
+        self.guests[at].inside -= request.places.len();
+        for place in request.places {
+            let guest = &mut self.guests[at];
+            let (worker, _) = guest.load.worker(place);
+            let io = &mut guest.ios[worker];
+            io.left -= 1;
+            if io.left == 0 {
+                self.ended.push(Ended { guest: at, wait_ns: self.now_ns - io.begun_ns });
+                guest.busy.remove(&io.sector);
+                self.work(at, worker);
+            }
         }
         self.send(at);
     }
 
-    /// A writer begins a write.
-    fn write(&mut self, guest: usize, writer: u16) {
+    /// A worker begins an I/O.
+    fn work(&mut self, guest: usize, worker: usize) {
         let sector = self.place(guest);
         let guest = &mut self.guests[guest];
-        guest.writes[usize::from(writer)] = Write { sector, begun_ns: self.now_ns };
-        guest.outside.push_back(writer);
+        guest.ios[worker] = Io { sector, begun_ns: self.now_ns, left: guest.load.parts() };
+        guest.outside.extend(guest.load.places(worker));
     }
 
-    /// Where the next write goes.
+    /// Where the next I/O goes.
     fn place(&mut self, guest: usize) -> u64 {
         let guest = &mut self.guests[guest];
-        let long = u64::from(WRITE_SECTORS);
-        let runs = self.case.pattern == Pattern::Runs && self.random.chance(RUNS_PER_MILLE);
-        let mut next = (guest.cursor + long) % IMAGE_SECTORS;
+        let Load { sectors: long, pattern, .. } = guest.load;
+        let runs = pattern == Pattern::Runs && self.random.chance(RUNS_PER_MILLE);
+        let mut next = (guest.cursor + long) % guest.image_sectors;
         if !runs || guest.busy.contains(&next) {
-            let blocks = usize::try_from(IMAGE_SECTORS / long).expect("few blocks");
+            let blocks = usize::try_from(guest.image_sectors / long).expect("few blocks");
             loop {
                 next = self.random.below(blocks) as u64 * long;
                 if !guest.busy.contains(&next) {
@@ -251,40 +329,39 @@ impl Machine {
     /// A guest fills its elevator and its ring, and the back passes on what it finds there.
     fn send(&mut self, at: usize) {
         let guest = &mut self.guests[at];
-        while guest.inside < INSIDE_PER_SLOT * self.case.slots
-            && let Some(writer) = guest.outside.pop_front()
+        let Load { direction, .. } = guest.load;
+        let waiting = |place, sector, sectors| Waiting {
+            place,
+            direction,
+            sector,
+            sectors: u16::try_from(sectors).expect("at most a request's"),
+            arrived: Time(self.now_ns),
+        };
+        while guest.inside < INSIDE_PER_SLOT * self.slots
+            && let Some(place) = guest.outside.pop_front()
         {
             guest.inside += 1;
-            guest.elevator.insert(Waiting {
-                place: writer,
-                direction: Direction::Write,
-                sector: guest.writes[usize::from(writer)].sector,
-                sectors: WRITE_SECTORS,
-                arrived: Time(self.now_ns),
-            });
+            let (sector, sectors) = guest.load.extent(&guest.ios, place);
+            guest.elevator.insert(waiting(place, sector, sectors));
         }
-        let writes = &guest.writes;
         let mut batch = Going {
             room: guest.free_slots,
             sectors_max: REQUEST_SECTORS_MAX,
-            extent: |writer| (writes[usize::from(writer)].sector, u64::from(WRITE_SECTORS)),
+            extent: |place| {
+                let (sector, sectors) = guest.load.extent(&guest.ios, place);
+                (direction, sector, sectors)
+            },
             out: Vec::new(),
         };
         guest.elevator.take_batch(&mut batch, Time(self.now_ns));
         let out = batch.out;
         guest.free_slots -= out.len();
-        for (writers, sector, sectors) in out {
+        for (places, (_, sector, sectors)) in out {
             let place = self.free.pop().expect("a place for each slot of each ring");
             let sector = guest.base + sector;
-            self.requests[usize::from(place)] =
-                Some(Request { guest: at, writers, sector, sectors });
-            self.host.insert(Waiting {
-                place,
-                direction: Direction::Write,
-                sector,
-                sectors: u16::try_from(sectors).expect("bounded above"),
-                arrived: Time(self.now_ns),
-            });
+            let extent = (direction, sector, sectors);
+            self.requests[usize::from(place)] = Some(Request { guest: at, places, extent });
+            self.host.insert(waiting(place, sector, sectors));
         }
     }
 
@@ -292,40 +369,24 @@ impl Machine {
     fn dispatch(&mut self) {
         let requests = &self.requests;
         let mut batch = Going {
-            room: self.case.disk.depth() - self.at_disk,
+            room: self.disk_depth - self.at_disk,
             sectors_max: MERGED_SECTORS_MAX,
-            extent: |place| {
-                let request = requests[usize::from(place)].as_ref().expect("it waits");
-                (request.sector, request.sectors)
-            },
+            extent: |place| requests[usize::from(place)].as_ref().expect("it waits").extent,
             out: Vec::new(),
         };
         self.host.take_batch(&mut batch, Time(self.now_ns));
-        for (places, sector, sectors) in batch.out {
+        for (places, (_, sector, sectors)) in batch.out {
             self.at_disk += 1;
             self.begun += 1;
-            let end_ns = self.disk.write(self.now_ns, sector, sectors, &mut self.random);
+            let end_ns = self.disk.serve(self.now_ns, sector, sectors, &mut self.random);
             self.done.push(Reverse((end_ns, self.begun, places)));
-        }
-    }
-
-    #[expect(clippy::cast_precision_loss, reason = "nanoseconds of some minutes")]
-    fn measured(mut self, start_ns: u64) -> Waits {
-        self.waits_ns.sort_unstable();
-        let writes = self.waits_ns.len();
-        let sum: u64 = self.waits_ns.iter().sum();
-        Waits {
-            mean_ns: sum as f64 / writes as f64,
-            p99_ns: self.waits_ns[writes * 99 / 100] as f64,
-            writes,
-            time_ns: self.now_ns - start_ns,
         }
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::disks::Model;
+    use super::super::study::{Case, waits};
     use super::*;
 
     const CASE: Case =
@@ -337,9 +398,9 @@ mod tests {
 
     #[test]
     fn a_seed_gives_the_same_figures_again_and_another_seed_others() {
-        let once = run(&CASE, Setting::BOTH, 7);
-        assert_eq!(once, run(&CASE, Setting::BOTH, 7));
-        assert_ne!(once, run(&CASE, Setting::BOTH, 8));
+        let once = waits(&CASE, Setting::BOTH, 7);
+        assert_eq!(once, waits(&CASE, Setting::BOTH, 7));
+        assert_ne!(once, waits(&CASE, Setting::BOTH, 8));
     }
 
     #[test]
@@ -347,7 +408,7 @@ mod tests {
         for disk in Model::ALL {
             for setting in all() {
                 let case = Case { disk, ..CASE };
-                let waits = run(&case, setting, 3);
+                let waits = waits(&case, setting, 3);
                 #[expect(clippy::cast_precision_loss, reason = "some thousands, some seconds")]
                 let on_the_way = waits.mean_ns * waits.writes as f64 / waits.time_ns as f64;
                 assert!(
@@ -361,15 +422,15 @@ mod tests {
     #[test]
     fn who_sorts_makes_no_difference_to_a_writer_that_is_alone() {
         let case = Case { guests: 1, backlog: 1, ..CASE };
-        let both = run(&case, Setting::BOTH, 5);
-        assert!(all().all(|setting| run(&case, setting, 5) == both));
+        let both = waits(&case, Setting::BOTH, 5);
+        assert!(all().all(|setting| waits(&case, setting, 5) == both));
     }
 
     #[test]
     fn whoever_has_the_backlog_saves_the_heads_their_ways_by_sorting() {
         let mean = |slots, setting| {
             let case = Case { guests: 1, slots, backlog: 256, ..CASE };
-            run(&case, setting, 5).mean_ns
+            waits(&case, setting, 5).mean_ns
         };
         let [guest_noop, host_noop, neither] = Setting::OTHERS;
         // The ring holds it all.
@@ -380,9 +441,23 @@ mod tests {
     }
 
     #[test]
+    fn a_long_io_goes_as_several_requests_and_has_ended_with_the_last_of_them() {
+        let load =
+            Load { direction: Direction::Write, sectors: 256, depth: 1, pattern: Pattern::Random };
+        let alone = |slots| {
+            let scene =
+                Scene { disk: Model::SataSsd, slots, setting: Setting::BOTH, loads: vec![load] };
+            run(&scene, 1, 1, 1).ended[0].wait_ns
+        };
+        // As one of the host's, and one part after another.
+        assert_eq!(alone(3), 80_000 + 255 * 900);
+        assert_eq!(alone(1), 3 * 80_000 + (87 + 87 + 79) * 900);
+    }
+
+    #[test]
     fn runs_become_large_writes() {
         let runs = Case { pattern: Pattern::Runs, ..CASE };
-        let [few, many] = [runs, CASE].map(|case| run(&case, Setting::BOTH, 5).mean_ns);
+        let [few, many] = [runs, CASE].map(|case| waits(&case, Setting::BOTH, 5).mean_ns);
         assert!(few < many / 2.0, "{few} {many}");
     }
 }

@@ -2,8 +2,16 @@
 //!
 //! Figures of two settings are compared seed by seed: the same writers, the same disk.
 
+use blkfront::elevator::Direction;
+
 use super::disks::Model;
-use super::machine::{Waits, run};
+use super::machine::{Load, Pattern, Scene, run};
+
+/// Sectors of a write.
+const WRITE_SECTORS: u64 = 8;
+/// Writes of each writer that are not counted, and those that are.
+const WARM_UP: usize = 4;
+const COUNTED: usize = 24;
 
 /// An elevator.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,15 +50,6 @@ impl Setting {
             (Order::Noop, Order::Noop) => "both noop",
         }
     }
-}
-
-/// Where the writes of a guest go, 4 KiB each.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Pattern {
-    /// Anywhere.
-    Random,
-    /// Four of five behind the one before, the fifth anywhere.
-    Runs,
 }
 
 /// A machine with its load.
@@ -96,6 +95,39 @@ pub fn cases() -> Vec<Case> {
     cases
 }
 
+/// What a run has measured.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct Waits {
+    /// The mean wait, in nanoseconds.
+    pub(super) mean_ns: f64,
+    /// What 99 of 100 writes do not wait for longer than, in nanoseconds.
+    pub(super) p99_ns: f64,
+    /// Writes that were counted.
+    pub(super) writes: usize,
+    /// How long that took, in nanoseconds of the model.
+    pub(super) time_ns: u64,
+}
+
+/// Runs a case.
+#[expect(clippy::cast_precision_loss, reason = "nanoseconds of some minutes")]
+pub(super) fn waits(case: &Case, setting: Setting, seed: u64) -> Waits {
+    let Case { disk, guests, slots, backlog, pattern } = *case;
+    let direction = Direction::Write;
+    let load = Load { direction, sectors: WRITE_SECTORS, depth: backlog, pattern };
+    let scene = Scene { disk, slots, setting, loads: vec![load; guests] };
+    let writers = guests * backlog;
+    let seen = run(&scene, seed, WARM_UP * writers, COUNTED * writers);
+    let mut waits_ns: Vec<u64> = seen.ended.iter().map(|write| write.wait_ns).collect();
+    waits_ns.sort_unstable();
+    let writes = waits_ns.len();
+    Waits {
+        mean_ns: waits_ns.iter().sum::<u64>() as f64 / writes as f64,
+        p99_ns: waits_ns[writes * 99 / 100] as f64,
+        writes,
+        time_ns: seen.time_ns,
+    }
+}
+
 /// One figure beside that of [`Setting::BOTH`], over all seeds.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Cell {
@@ -126,10 +158,10 @@ pub struct Row {
 /// If `seeds` is 0.
 pub fn study(case: Case, seeds: u64) -> Row {
     assert!(seeds > 0, "a figure needs a seed");
-    let waits = |setting| (0..seeds).map(|seed| run(&case, setting, seed)).collect::<Vec<_>>();
-    let both = waits(Setting::BOTH);
+    let all = |setting| (0..seeds).map(|seed| waits(&case, setting, seed)).collect::<Vec<_>>();
+    let both = all(Setting::BOTH);
     let others = Setting::OTHERS.map(|setting| {
-        let these = waits(setting);
+        let these = all(setting);
         figures().map(|figure| cell(&these, &both, figure))
     });
     let both_ns = figures().map(|figure| median(both.iter().map(figure).collect()));
