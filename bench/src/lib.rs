@@ -3,6 +3,7 @@
 //! A benchmark reports and never judges: nothing here fails because something was slow.
 #![forbid(unsafe_code)]
 
+pub mod fairness;
 pub mod native;
 pub mod queueing;
 mod report;

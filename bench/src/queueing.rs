@@ -4,6 +4,7 @@
 //! has ended. A write waits until the guest's elevator has room for it, and there until the ring has a
 //! free slot; it goes with its batch, and in that order, through a back that passes everything on (as
 //! `blkback` does), waits in the host's elevator, and is done by a modelled disk. Its wait is all of that.
+//! The same machine tells in [`fairness`](crate::fairness) what guests of other kinds take from each other.
 //!
 //! The elevators are the production ones of [`blkfront`], in the guest and in the host: `deadline`
 //! has the rules and the numbers of Linux's `mq-deadline`.
@@ -18,4 +19,5 @@ mod study;
 
 pub use disks::Model;
 pub use machine::{Ended, Load, Pattern, Scene, Seen, run};
+pub(crate) use study::median;
 pub use study::{Case, Cell, Order, Row, Setting, cases, study};

@@ -186,7 +186,7 @@ fn cell(these: &[Waits], both: &[Waits], figure: Figure) -> Cell {
     }
 }
 
-fn median(mut values: Vec<f64>) -> f64 {
+pub(crate) fn median(mut values: Vec<f64>) -> f64 {
     values.sort_by(f64::total_cmp);
     let middle = values.len() / 2;
     if values.len() % 2 == 1 {

@@ -18,7 +18,7 @@ pub(crate) struct BenchTask {
     /// 5 minutes
     #[arg(long)]
     quick: bool,
-    /// Only what is told in virtual time: half a minute
+    /// Only what is told in virtual time: a minute
     #[arg(long, conflicts_with = "strict")]
     model_only: bool,
     /// Only front and back in one process, beside a raw io_uring loop, queues and Xen's macros: six
