@@ -32,8 +32,8 @@ const SECTORS: u64 = 8;
 /// What a pair has counted in its life.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Counted {
-    /// Requests that were answered.
-    pub requests: f64,
+    /// I/Os that were done; two that adjoin may have been one request.
+    pub ios: f64,
     /// `io_uring_enter` calls of the back.
     pub enters: f64,
     /// All system calls of the back: those, events that it sent, and events that it took.
@@ -170,9 +170,9 @@ impl Pair {
         let front = self.device.disk().expect("it is connected").counters();
         let calls = enters + counters.notifications + events;
         let events = front.notifications_sent + counters.notifications;
-        let [requests, enters, back_calls, notifications] =
-            [counters.requests, enters, calls, events].map(count);
-        Ok(Counted { requests, enters, back_calls, notifications })
+        let [ios, enters, back_calls, notifications] =
+            [front.submitted(), enters, calls, events].map(count);
+        Ok(Counted { ios, enters, back_calls, notifications })
     }
 }
 
@@ -257,7 +257,7 @@ mod tests {
             assert!(!latencies.is_empty() && latencies.iter().all(|&it| it > 0.0));
             let counted = pair.end().unwrap();
             let done = count(u64::try_from(latencies.len()).unwrap()) + block.ios;
-            assert_eq!(counted.requests, done);
+            assert_eq!(counted.ios, done);
             assert!(counted.back_calls > counted.enters, "{counted:?}");
         }
         std::fs::remove_file(file).unwrap();

@@ -222,7 +222,7 @@ fn compared(
         |what: fn(&Block) -> f64| blocks.iter().map(|both| both.each_ref().map(what)).collect();
     let (iops, cpu): (Vec<_>, Vec<_>) = (of(Block::iops), of(Block::cpu_ns_each));
     let whose = if load.sleeps { "both ends" } else { "the back" };
-    let each = |count: f64| count / counted.requests;
+    let each = |count: f64| count / counted.ios;
     Ok(vec![
         Figure::paired(format!("{load}: IOPS"), "IOPS", RAW, &iops),
         Figure::paired(format!("{load}: processor time of {whose}"), "ns/I/O", RAW, &cpu),
