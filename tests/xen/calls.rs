@@ -13,7 +13,7 @@ use crate::typed::Typist;
 pub(crate) const STORIES: &[Story] =
     &[("a_system_call_of_the_daemon_fails_and_the_next_disk_is_served", some)];
 
-/// Told only when it is asked for: it takes an hour.
+/// Told only when it is asked for: it takes long.
 pub(crate) const EVERY_CALL: &[Story] =
     &[("every_system_call_of_the_daemon_fails_once_and_the_next_disk_is_served", every)];
 
