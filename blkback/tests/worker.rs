@@ -1,6 +1,9 @@
 //! Workers with real processes where there is no Xen: they open images, say what is missing, and
 //! go.
 
+#[path = "../src/scratch.rs"]
+mod scratch;
+
 use std::fs::File;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
@@ -13,41 +16,25 @@ use blkback::{Bell, Folders, Image, Program, Workers};
 use blkif::{Abi, Agreed, Discard, Features, Geometry};
 use rustix::net::{AddressFamily, SendFlags, SocketFlags, SocketType, send, socketpair};
 use rustix::process::{Pid, Signal, kill_process};
+use scratch::Scratch;
 use xen::{DomainId, GrantRef, Port};
 
 const FIRST: WorkerId = WorkerId(1);
 
-/// A folder that is removed when the value is dropped.
-struct Scratch(PathBuf);
-
-impl Scratch {
-    fn new(name: &str) -> Self {
-        let path = std::env::temp_dir().join(format!("blkback-{}-{name}", std::process::id()));
-        std::fs::create_dir_all(&path).expect("a temporary folder can be made");
-        Self(path)
-    }
-
-    fn image(&self) -> PathBuf {
-        let path = self.0.join("d.img");
-        File::create(&path).and_then(|file| file.set_len(8192)).expect("a file can be made");
-        path
-    }
-
-    fn workers(&self) -> Workers {
-        let program = Program {
-            path: env!("CARGO_BIN_EXE_blkback").into(),
-            arguments: vec!["device".into()],
-            user: None,
-        };
-        let folders = Folders::new(std::slice::from_ref(&self.0)).expect("a folder");
-        Workers::new(Bell::new().expect("a bell can be had"), program, folders)
-    }
+/// An image in a folder of its own.
+fn image(scratch: &Scratch) -> PathBuf {
+    scratch.file("d.img", 8192)
 }
 
-impl Drop for Scratch {
-    fn drop(&mut self) {
-        std::fs::remove_dir_all(&self.0).expect("the temporary folder can be removed");
-    }
+/// Workers that serve what is in the folder.
+fn workers(scratch: &Scratch) -> Workers {
+    let program = Program {
+        path: env!("CARGO_BIN_EXE_blkback").into(),
+        arguments: vec!["device".into()],
+        user: None,
+    };
+    let folders = Folders::new(&[scratch.path().into()]).expect("a folder");
+    Workers::new(Bell::new().expect("a bell can be had"), program, folders)
 }
 
 /// The next report; the bell rings for each.
@@ -82,8 +69,8 @@ fn a_worker_opens_its_image_says_why_it_cannot_connect_and_goes_when_told() {
         return;
     }
     let scratch = Scratch::new("worker-life");
-    let image = scratch.image();
-    let mut workers = scratch.workers();
+    let image = image(&scratch);
+    let mut workers = workers(&scratch);
     workers.open(FIRST, "1/51712", image.clone(), false);
     let (_, Report::Opened(profile)) = await_report(&mut workers) else { panic!("not open") };
     assert_eq!(profile.sectors, 16);
@@ -106,8 +93,8 @@ fn a_worker_opens_its_image_says_why_it_cannot_connect_and_goes_when_told() {
 #[test]
 fn a_worker_measures_its_image_and_keeps_what_it_had_of_one_that_shrank() {
     let scratch = Scratch::new("worker-measures");
-    let image = scratch.image();
-    let mut workers = scratch.workers();
+    let image = image(&scratch);
+    let mut workers = workers(&scratch);
     workers.open(FIRST, "1/51712", image.clone(), false);
     assert!(matches!(await_report(&mut workers), (FIRST, Report::Opened(_))));
     for (bytes, found) in [(8192, Some(16)), (12_288, Some(24)), (8192, None), (12_800, Some(25))] {
@@ -121,9 +108,9 @@ fn a_worker_measures_its_image_and_keeps_what_it_had_of_one_that_shrank() {
 #[test]
 fn an_image_that_its_last_user_is_about_to_close_is_waited_for() {
     let scratch = Scratch::new("worker-waits");
-    let image = scratch.image();
+    let image = image(&scratch);
     let first = Image::open(&image, false).unwrap();
-    let mut workers = scratch.workers();
+    let mut workers = workers(&scratch);
     workers.open(FIRST, "1/51712", image, false);
     thread::sleep(Duration::from_millis(100));
     assert_eq!(workers.report(), None);
@@ -134,8 +121,8 @@ fn an_image_that_its_last_user_is_about_to_close_is_waited_for() {
 #[test]
 fn an_image_that_cannot_be_opened_is_said_and_is_no_bug() {
     let (scratch, outside) = (Scratch::new("worker-missing"), Scratch::new("worker-outside"));
-    let mut workers = scratch.workers();
-    for (image, word) in [("/none/at/all".into(), "no such file"), (outside.image(), "--images")] {
+    let mut workers = workers(&scratch);
+    for (image, word) in [("/none/at/all".into(), "no such file"), (image(&outside), "--images")] {
         workers.open(FIRST, "1/51712", image, false);
         let (_, Report::Unopened(reason)) = await_report(&mut workers) else { panic!("open") };
         assert!(reason.contains(word), "{reason}");
@@ -149,9 +136,9 @@ fn an_image_that_cannot_be_opened_is_said_and_is_no_bug() {
 #[test]
 fn xsa_374_a_worker_that_is_dismissed_in_the_middle_of_anything_frees_its_image() {
     let scratch = Scratch::new("worker-dismissed");
-    let image = scratch.image();
+    let image = image(&scratch);
     for round in 0..40 {
-        let mut workers = scratch.workers();
+        let mut workers = workers(&scratch);
         workers.open(FIRST, "1/51712", image.clone(), false);
         if round % 2 == 0 {
             await_report(&mut workers);

@@ -8,7 +8,7 @@ use std::fs::{File, OpenOptions};
 use std::io::IoSlice;
 use std::mem::MaybeUninit;
 use std::ops::Range;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::thread;
@@ -23,13 +23,13 @@ use rustix::net::{
 };
 use xen::GrantRef;
 
-use crate::lent;
 use crate::tracer::PORT;
 
 const PAGE_BYTES: usize = 4096;
 /// The ring's page, then those for data.
 const PAGES: u64 = 8;
-const SECTORS: u64 = 64;
+/// Of the image, in sectors.
+pub(crate) const SECTORS: u64 = 64;
 /// Where the ring's words are, in bytes.
 const REQUESTS_PRODUCED: u64 = 0;
 const RESPONSES_PRODUCED: u64 = 8;
@@ -84,10 +84,7 @@ impl Front {
         let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
         let pair = socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None);
         let (events, theirs) = pair.expect("a pair of sockets");
-        let image =
-            OpenOptions::new().read(true).write(true).create(true).truncate(true).open(image);
-        let image = image.expect("an image");
-        image.set_len(SECTORS * 512).expect("an image");
+        let image = OpenOptions::new().read(true).write(true).open(image).expect("an image");
         // As `Begin` of `blkback/src/orders.rs`: guest, port, layout, order, features, two of discards,
         // five of the geometry, four of the image, the past, no trace, the ring's reference.
         let features = u64::from((Features::PERSISTENT | Features::FLUSH).bits());
@@ -98,7 +95,7 @@ impl Front {
         let begin: Vec<u8> = begin.collect();
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(3))];
         let mut ancillary = SendAncillaryBuffer::new(&mut space);
-        let with = [lent(&image), lent(&theirs), lent(&memory)];
+        let with = [image.as_fd(), theirs.as_fd(), memory.as_fd()];
         assert!(ancillary.push(SendAncillaryMessage::ScmRights(&with)), "there is room");
         // Nobody may be there to listen any more.
         let _ = sendmsg(&line, &[IoSlice::new(&begin)], &mut ancillary, SendFlags::NOSIGNAL);

@@ -7,11 +7,12 @@
 //! only when it has given up all rights, and answers only what was done.
 
 mod front;
+#[expect(dead_code, reason = "only a file is needed, not its folder")]
+#[path = "../../src/scratch.rs"]
+mod scratch;
 mod tracer;
 
-use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::process::CommandExt;
-use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::sync::mpsc::channel;
 use std::thread;
@@ -23,6 +24,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::WaitStatus;
 use nix::unistd::Pid;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
+use scratch::Scratch;
 use tracer::{Fault, Spell, Traced};
 
 /// No connection takes so many calls.
@@ -34,23 +36,6 @@ const LIFE_MAX: Duration = Duration::from_secs(60);
 const PANIC: i32 = 101;
 /// How one ends whose libraries cannot be loaded; in Dom0 it has none.
 const LOADER: i32 = 127;
-
-/// A folder that is removed when the value is dropped.
-struct Scratch(PathBuf);
-
-impl Scratch {
-    fn new(name: &str) -> Self {
-        let path = std::env::temp_dir().join(format!("blkback-{}-{name}", std::process::id()));
-        std::fs::create_dir_all(&path).expect("a temporary folder can be made");
-        Self(path)
-    }
-}
-
-impl Drop for Scratch {
-    fn drop(&mut self) {
-        std::fs::remove_dir_all(&self.0).expect("the temporary folder can be removed");
-    }
-}
 
 /// Starts the process, which is stopped before it becomes that of a device.
 #[expect(clippy::zombie_processes, reason = "the tracer waits for it")]
@@ -67,7 +52,7 @@ fn live(scratch: &Scratch, fault: Fault) -> (Traced, Life) {
     let flags = SocketFlags::CLOEXEC;
     let pair = socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None);
     let (ours, theirs) = pair.expect("a pair of sockets");
-    let image = scratch.0.join("d.img");
+    let image = scratch.file("d.img", front::SECTORS * 512);
     let process = start(theirs);
     let (tell, told) = channel();
     let front = thread::spawn(move || {
@@ -138,9 +123,4 @@ fn any_call_of_a_devices_process_may_fail_and_all_that_follow() {
 #[test]
 fn any_call_of_a_devices_process_may_be_interrupted() {
     for_every_n("calls-interrupted", libc::EINTR, Spell::Once);
-}
-
-/// A descriptor that is passed on.
-fn lent(file: &impl AsFd) -> BorrowedFd<'_> {
-    file.as_fd()
 }

@@ -24,6 +24,15 @@ impl House {
     }
 }
 
+/// A disk that its guest uses, which somebody wants to be as large as its image.
+fn asked() -> (House, DeviceId) {
+    let mut house = House::new();
+    let id = house.attach("xvda");
+    house.bring_up(id, 0);
+    house.ask(id, 1);
+    (house, id)
+}
+
 fn published(sectors: &str) -> [Option<String>; 2] {
     [Some(sectors.into()), Some("4".into())]
 }
@@ -114,10 +123,7 @@ fn an_image_that_is_not_open_is_not_measured_and_who_asked_hears_it() {
 
 #[test]
 fn who_asks_while_the_image_is_measured_for_another_is_answered_from_a_later_look() {
-    let mut house = House::new();
-    let id = house.attach("xvda");
-    house.bring_up(id, 0);
-    house.ask(id, 1);
+    let (mut house, id) = asked();
     house.ask(id, 2);
     assert_eq!(house.crew.orders(), [Order::Measure]);
     house.say(0, Report::Measured(Ok(5000)));
@@ -130,10 +136,7 @@ fn who_asks_while_the_image_is_measured_for_another_is_answered_from_a_later_loo
 
 #[test]
 fn a_detach_that_overtakes_a_resize_is_not_undone_by_it() {
-    let mut house = House::new();
-    let id = house.attach("xvda");
-    house.bring_up(id, 0);
-    house.ask(id, 1);
+    let (mut house, id) = asked();
     attach::ask_to_close(&house.dom0, DomainId::ZERO, id).unwrap();
     house.say(0, Report::Measured(Ok(8192)));
     assert_eq!(house.published(id), [Some("4096".into()), Some("5".into())]);
@@ -142,10 +145,7 @@ fn a_detach_that_overtakes_a_resize_is_not_undone_by_it() {
 
 #[test]
 fn a_worker_that_goes_while_it_measures_leaves_nobody_without_an_answer() {
-    let mut house = House::new();
-    let id = house.attach("xvda");
-    house.bring_up(id, 0);
-    house.ask(id, 1);
+    let (mut house, id) = asked();
     house.say(0, Report::Gone);
     assert!(house.answer(id).is_some());
     // What it may have said still is about a disk of another worker.
