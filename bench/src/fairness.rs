@@ -20,8 +20,8 @@ mod shares;
 
 use blkfront::elevator::Direction;
 
-use crate::native::statistics::percentile;
-use crate::queueing::{Load, Model, Order, Pattern, Scene, Seen, Setting, median, run};
+use crate::quantiles::{median, percentile};
+use crate::queueing::{Load, Model, Order, Pattern, Scene, Seen, Setting, run};
 use shares::{least_jain, least_share};
 
 pub use report::{json, table};
@@ -140,7 +140,7 @@ impl Figure {
     /// Of values that stand for themselves, one of each seed.
     fn plain(name: &'static str, unit: &'static str, values: Vec<f64>, aim: Aim) -> Self {
         let spread = spread(&values);
-        Self { name, unit, value: median(values), peer: None, spread, aim }
+        Self { name, unit, value: median(&values), peer: None, spread, aim }
     }
 
     /// Of values beside those of a peer with the same seeds.
@@ -152,8 +152,8 @@ impl Figure {
     ) -> Self {
         let ratios: Vec<f64> = values.iter().zip(&theirs).map(|(own, peer)| own / peer).collect();
         let spread = spread(&ratios);
-        let peer = Some((peer, median(theirs), median(ratios)));
-        Self { name, unit, value: median(values), peer, spread, aim }
+        let peer = Some((peer, median(&theirs), median(&ratios)));
+        Self { name, unit, value: median(&values), peer, spread, aim }
     }
 
     /// Whether each seed came up to what is aimed at.

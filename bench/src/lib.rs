@@ -5,6 +5,7 @@
 
 pub mod fairness;
 pub mod native;
+mod quantiles;
 pub mod queueing;
 mod report;
 

@@ -19,5 +19,4 @@ mod study;
 
 pub use disks::Model;
 pub use machine::{Ended, Load, Pattern, Scene, Seen, run};
-pub(crate) use study::median;
 pub use study::{Case, Cell, Order, Row, Setting, cases, study};

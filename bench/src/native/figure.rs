@@ -6,7 +6,8 @@ use std::fmt::Write;
 
 use serde_json::{Value, json};
 
-use super::statistics::{Ratio, median};
+use super::statistics::Ratio;
+use crate::quantiles::median;
 
 /// One figure.
 #[derive(Clone, Debug, PartialEq)]

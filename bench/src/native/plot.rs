@@ -2,8 +2,8 @@
 
 use std::fmt::Write;
 
-use super::statistics::percentile;
 use super::study::Measured;
+use crate::quantiles::percentile;
 
 const WIDTH: f64 = 430.0;
 const HEIGHT: f64 = 260.0;

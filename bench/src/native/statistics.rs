@@ -6,6 +6,8 @@
 
 use sim::Random;
 
+use crate::quantiles::percentile;
+
 /// Half of the widest interval that a number is given for, in parts of the number.
 pub const WIDEST: f64 = 0.03;
 /// How often the ratios are drawn anew for an interval.
@@ -69,26 +71,6 @@ fn mean(values: impl ExactSizeIterator<Item = f64>) -> f64 {
     values.sum::<f64>() / f64::from(u32::try_from(count).unwrap_or(u32::MAX))
 }
 
-/// The value that this share of `values` is not above.
-pub fn percentile(values: &[f64], share: f64) -> f64 {
-    let mut sorted = values.to_vec();
-    sorted.sort_by(f64::total_cmp);
-    let last = sorted.len().saturating_sub(1);
-    #[expect(
-        clippy::cast_possible_truncation,
-        clippy::cast_sign_loss,
-        clippy::cast_precision_loss,
-        reason = "a share of the length is below it"
-    )]
-    let at = (share * last as f64).round() as usize;
-    sorted.get(at.min(last)).copied().unwrap_or(f64::NAN)
-}
-
-/// The middle one.
-pub fn median(values: &[f64]) -> f64 {
-    percentile(values, 0.5)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -141,16 +123,5 @@ mod tests {
             [Ours, Peer, Peer, Ours, Ours, Peer, Peer, Ours, Ours, Peer],
             "a drift falls on both"
         );
-    }
-
-    #[test]
-    fn a_percentile_is_one_of_the_values() {
-        let values: Vec<f64> = (0..=100).rev().map(f64::from).collect();
-        assert_eq!(
-            [0.0, 0.5, 0.99, 1.0].map(|it| percentile(&values, it)),
-            [0.0, 50.0, 99.0, 100.0]
-        );
-        assert!(percentile(&[], 0.5).is_nan());
-        assert_eq!(median(&[3.0, 1.0, 2.0]), 2.0);
     }
 }

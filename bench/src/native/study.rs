@@ -18,8 +18,9 @@ use super::load::{Block, Load};
 use super::pair::{Counted, Pair};
 use super::raw::Raw;
 use super::rings::Shape;
-use super::statistics::{Side, median, turns};
+use super::statistics::{Side, turns};
 use super::{callgrind, cores};
+use crate::quantiles::median;
 
 /// The file: all of it fits the page cache, and no cache of a processor.
 const FILE_MIB: usize = 256;

@@ -6,6 +6,7 @@ use blkfront::elevator::Direction;
 
 use super::disks::Model;
 use super::machine::{Load, Pattern, Scene, run};
+use crate::quantiles::median;
 
 /// Sectors of a write.
 const WRITE_SECTORS: u64 = 8;
@@ -164,7 +165,7 @@ pub fn study(case: Case, seeds: u64) -> Row {
         let these = all(setting);
         figures().map(|figure| cell(&these, &both, figure))
     });
-    let both_ns = figures().map(|figure| median(both.iter().map(figure).collect()));
+    let both_ns = figures().map(|figure| median(&both.iter().map(figure).collect::<Vec<_>>()));
     Row { case, both_ns, others, seeds }
 }
 
@@ -180,31 +181,15 @@ fn cell(these: &[Waits], both: &[Waits], figure: Figure) -> Cell {
     let least = ratios.iter().copied().fold(f64::INFINITY, f64::min);
     let most = ratios.iter().copied().fold(0.0, f64::max);
     Cell {
-        value_ns: median(these.iter().map(figure).collect()),
-        ratio: median(ratios),
+        value_ns: median(&these.iter().map(figure).collect::<Vec<_>>()),
+        ratio: median(&ratios),
         spread: [least, most],
-    }
-}
-
-pub(crate) fn median(mut values: Vec<f64>) -> f64 {
-    values.sort_by(f64::total_cmp);
-    let middle = values.len() / 2;
-    if values.len() % 2 == 1 {
-        values[middle]
-    } else {
-        f64::midpoint(values[middle - 1], values[middle])
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_median_is_the_middle_or_between_the_two_that_are() {
-        assert!((median(vec![5.0, 1.0, 3.0]) - 3.0).abs() < f64::EPSILON);
-        assert!((median(vec![5.0, 1.0, 3.0, 2.0]) - 2.5).abs() < f64::EPSILON);
-    }
 
     #[test]
     fn settings_are_compared_seed_by_seed() {
