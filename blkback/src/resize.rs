@@ -88,12 +88,25 @@ pub fn answer(
     Ok(node.map_or_else(gone, |node| Answer::parse(&node)))
 }
 
-/// Takes back what was asked for: no daemon that comes later is to heed it.
+/// Takes back what `who` asked for: no daemon that comes later is to heed it. What somebody else has
+/// asked meanwhile stays.
 ///
 /// # Errors
 /// Xenstore.
-pub fn withdraw(store: &impl Store, server: DomainId, id: DeviceId) -> Result<(), AttachError> {
-    Ok(store.remove(Transaction::NONE, &format!("{}/{NODE}", id.back(server)))?)
+pub fn withdraw(
+    store: &impl Store,
+    server: DomainId,
+    id: DeviceId,
+    who: u32,
+) -> Result<(), AttachError> {
+    let (path, value) = node(server, id, who);
+    store.transact(|within| {
+        if store.read(within, &path)?.as_ref() == Some(&value) {
+            store.remove(within, &path)?;
+        }
+        Ok(())
+    })?;
+    Ok(())
 }
 
 #[cfg(test)]
@@ -134,7 +147,9 @@ mod tests {
         let id = attach::attach(&dom0, SERVER, DomainId(3), &spec).unwrap();
         ask(&dom0, SERVER, id, 1).unwrap();
         assert_eq!(answer(&dom0, SERVER, id).unwrap(), None);
-        withdraw(&dom0, SERVER, id).unwrap();
+        withdraw(&dom0, SERVER, id, 2).unwrap();
+        assert_eq!(answer(&dom0, SERVER, id).unwrap(), None, "another's is not taken back");
+        withdraw(&dom0, SERVER, id, 1).unwrap();
         assert_eq!(dom0.read(Transaction::NONE, &node(SERVER, id, 1).0).unwrap(), None);
     }
 }

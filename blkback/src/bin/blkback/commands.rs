@@ -195,7 +195,7 @@ pub(crate) fn resize(
     resize::ask(&store, server, id, who)?;
     let answer = wait_for(timeout, &interrupted, || resize::answer(&store, server, id));
     if answer.is_err() {
-        resize::withdraw(&store, server, id)?;
+        resize::withdraw(&store, server, id, who)?;
     }
     match answer? {
         Answer::Done(text) => println!("{vdev} of domain {guest}: {text}"),
