@@ -15,7 +15,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::time::Duration;
 
-use blkif::{BackOffer, Discard, Features, Geometry, Info, ORDER_MAX, negotiate};
+use blkif::{BackOffer, Discard, Features, Geometry, INDIRECT_MAX, Info, ORDER_MAX, negotiate};
 use xen::{DomainId, Store, StoreError, Transaction, XenbusState};
 
 use crate::attach;
@@ -352,7 +352,8 @@ impl<S: Store, C: Crew> Control<S, C> {
         let mut features = Features::PERSISTENT | Features::FLUSH;
         features.set(Features::DISCARD, granularity.is_some());
         let discard = Discard { granularity_bytes: granularity.unwrap_or(512), alignment_bytes: 0 };
-        Some((BackOffer { max_order: ORDER_MAX, features, discard }, geometry))
+        let (max_order, indirect_max) = (ORDER_MAX, INDIRECT_MAX);
+        Some((BackOffer { max_order, indirect_max, features, discard }, geometry))
     }
 
     fn refuse(&mut self, id: DeviceId, state: XenbusState) -> Result<(), StoreError> {

@@ -9,7 +9,7 @@ use std::io::{self, IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use blkif::{Abi, Agreed, Discard, Features, Geometry, Info};
+use blkif::{Abi, Agreed, Discard, Features, Geometry, INDIRECT_MAX, Info};
 use rustix::io::retry_on_intr;
 use rustix::net::{
     AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
@@ -141,6 +141,7 @@ impl Begin {
             u64::from(port.0),
             u64::from(agreed.abi == Abi::X86_32),
             u64::from(agreed.order),
+            u64::from(agreed.indirect_max),
             u64::from(agreed.features.bits()),
             u64::from(agreed.discard_limits.granularity_bytes),
             u64::from(agreed.discard_limits.alignment_bytes),
@@ -172,6 +173,7 @@ impl Begin {
         let agreed = Agreed {
             abi: if wide()? == 0 { Abi::X86_64 } else { Abi::X86_32 },
             order: narrow(wide())?,
+            indirect_max: narrow(wide()).filter(|&it| it <= INDIRECT_MAX)?,
             features: Features::from_bits(narrow(wide())?)?,
             discard_limits: Discard {
                 granularity_bytes: narrow(wide())?,
@@ -321,6 +323,7 @@ mod tests {
             agreed: Agreed {
                 abi: Abi::X86_32,
                 order: 4,
+                indirect_max: INDIRECT_MAX,
                 features: Features::PERSISTENT | Features::DISCARD,
                 discard_limits: Discard { granularity_bytes: 4096, alignment_bytes: 512 },
             },

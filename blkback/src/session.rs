@@ -113,14 +113,13 @@ impl<M: Maps, D: Disk<Buffer<M::Page>>, E: Events, Q: Queue> Session<M, D, E, Q>
         link: Link<R>,
         wrap: impl FnOnce(Lent<R>) -> Q,
     ) -> Self {
-        let layout = link.agreed.abi.layout(link.agreed.order);
         Self {
             disk,
             events,
             port: link.port,
             agreed: link.agreed,
             geometry: link.geometry,
-            pages: Pages::new(maps, link.peer, link.agreed.persistent(), layout.slots()),
+            pages: Pages::new(maps, link.peer, &link.agreed),
             table: Table::new(),
             flushes: Flushes::default(),
             flushing: false,

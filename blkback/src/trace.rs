@@ -14,7 +14,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use blkif::{Raw, Response};
+use blkif::{Raw, Response, Segments};
 use ring::{Broken, Full, Index, Notify, Rest};
 
 pub use record::{Begin, Damage, MAGIC, Record, records};
@@ -216,6 +216,10 @@ impl<Q: Queue> Queue for Traced<Q> {
         self.tape.note(&Record::Rest(index, rest));
         self.tape.flush();
         Ok(rest)
+    }
+
+    fn described(&mut self, segments: &Segments) {
+        self.tape.note(&Record::Describe(segments.clone()));
     }
 
     fn grown(&mut self, sectors: u64) {

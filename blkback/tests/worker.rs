@@ -56,6 +56,7 @@ fn connect() -> Connect {
         agreed: Agreed {
             abi: Abi::X86_64,
             order: 0,
+            indirect_max: 0,
             features: Features::empty(),
             discard_limits: Discard::default(),
         },

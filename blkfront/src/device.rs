@@ -10,10 +10,11 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::fmt;
 
-use blkif::{Agreed, FrontOffer, Geometry, SEGMENTS_MAX};
+use blkif::{Agreed, DIRECT_SEGMENTS_MAX, FrontOffer, Geometry};
 use xen::{DomainId, Events, GrantError, Grants, Store, StoreError, Transaction, XenbusState};
 
 use crate::connect::{Phase, Step, step};
+use crate::descriptors::Descriptors;
 use crate::elevator::Choice;
 use crate::lender::Lender;
 use crate::offered::Offered;
@@ -325,13 +326,15 @@ impl<G: Grants, E: Events + Clone> Device<G, E> {
     ) -> Result<(), DeviceError> {
         // More than all slots full of pages could never be in use, and the back would have to
         // forget mappings that come back.
-        let mut pages = self.wishes.pool_pages.min((32 << terms.0.order) * SEGMENTS_MAX);
-        let pool = loop {
-            match Pool::new(&self.lender, pages) {
-                Ok(pool) => break pool,
+        let mut pages = self.wishes.pool_pages.min((32 << terms.0.order) * terms.0.segments_max());
+        let memory = loop {
+            match memory(&self.lender, &terms.0, pages) {
+                Ok(memory) => break memory,
                 // The table cannot grow, as Xen has no memory left for it, which is not the guest's
                 // own: with fewer pages the disk is slower, and there.
-                Err(SetupError::Grant(GrantError::TableFull)) if pages > SEGMENTS_MAX => pages /= 2,
+                Err(SetupError::Grant(GrantError::TableFull)) if pages > DIRECT_SEGMENTS_MAX => {
+                    pages /= 2
+                }
                 Err(error) => {
                     self.fail(store, &error.to_string())?;
                     return Err(DeviceError::Setup(error));
@@ -340,7 +343,7 @@ impl<G: Grants, E: Events + Clone> Device<G, E> {
         };
         let [low, high, _, _] = self.name.number().to_le_bytes();
         if let Stage::Offered(offered) = self.take_stage() {
-            let mut disk = offered.connect(pool, terms, u16::from_le_bytes([low, high]));
+            let mut disk = offered.connect(memory, terms, u16::from_le_bytes([low, high]));
             disk.set_elevator((self.choice.make)(disk.capacity()));
             self.tuned.iter().for_each(|&(index, value)| disk.tune(index, value));
             self.stage = Stage::Serving(Box::new(disk));
@@ -398,6 +401,15 @@ impl<G: Grants, E: Events + Clone> Device<G, E> {
         self.unsaid = None;
         Ok(())
     }
+}
+
+/// So many pages for data, and what their requests need.
+fn memory<G: Grants>(
+    lender: &Arc<Lender<G>>,
+    agreed: &Agreed,
+    pages: usize,
+) -> Result<(Pool<G>, Descriptors<G>), SetupError> {
+    Ok((Pool::new(lender, pages)?, Descriptors::new(lender, agreed, pages)?))
 }
 
 /// Reads a node that the tool stack may have removed. Once its directory is gone, xenstore may

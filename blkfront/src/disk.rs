@@ -15,8 +15,8 @@ use alloc::boxed::Box;
 use alloc::collections::VecDeque;
 use core::fmt;
 
-use blkif::{Agreed, Geometry, Operation, Raw, Request, SECTORS_PER_PAGE, SEGMENTS_MAX, Status};
-use ring::Rest;
+use blkif::{Agreed, Geometry, Operation, Request, SECTORS_PER_PAGE, SEGMENTS_MAX, Status};
+use ring::{PAGE_SIZE, Rest};
 use xen::{Events, Grants, Port};
 
 use crate::counters::Counters;
@@ -110,10 +110,20 @@ impl<G: Grants, E: Events> Disk<G, E> {
         }
     }
 
-    /// A buffer of `length_bytes`, a multiple of 512 up to 44 KiB; `None` for any other length,
-    /// and while too few pages are free. What it holds is arbitrary.
+    /// A buffer of `length_bytes`, a multiple of 512 up to
+    /// [`buffer_bytes_max`](Self::buffer_bytes_max); `None` for any other length, and while too few
+    /// pages are free. What it holds is arbitrary.
     pub fn buffer(&self, length_bytes: usize) -> Option<Buffer<G>> {
+        if length_bytes > self.buffer_bytes_max() {
+            return None;
+        }
         self.pool.buffer(length_bytes)
+    }
+
+    /// How much one request carries at most, in bytes: 44 KiB, or up to 128 KiB with a back that takes
+    /// indirect requests.
+    pub fn buffer_bytes_max(&self) -> usize {
+        self.lane.segments_max() * PAGE_SIZE
     }
 
     /// Takes a read, or a write, or a flush followed by a write, of the whole buffer at `sector`,
@@ -131,7 +141,7 @@ impl<G: Grants, E: Events> Disk<G, E> {
             return Err(Refused { error: SubmitError::Foreign, buffer: Some(buffer) });
         }
         let segments = buffer.segments();
-        self.take(Load { operation, sector, sectors: 0, segments }.request(0), Some(buffer))
+        self.take(&Load { operation, sector, sectors: 0, segments }.request(0), Some(buffer))
     }
 
     /// Takes a flush: its completion says whether every write that completed before it was
@@ -141,7 +151,7 @@ impl<G: Grants, E: Events> Disk<G, E> {
     /// [`SubmitError::Unlawful`] with [`blkif::Reason::NotAgreed`] if the back does not offer it:
     /// then this disk promises nothing about durability.
     pub fn flush(&mut self) -> Result<Tag, SubmitError> {
-        self.take(Request::flush(0), None).map_err(|refused| refused.error)
+        self.take(&Request::flush(0), None).map_err(|refused| refused.error)
     }
 
     /// Takes a discard of `sectors` sectors of 512 bytes from `sector` on.
@@ -149,7 +159,7 @@ impl<G: Grants, E: Events> Disk<G, E> {
     /// # Errors
     /// [`SubmitError`].
     pub fn discard(&mut self, sector: u64, sectors: u64) -> Result<Tag, SubmitError> {
-        self.take(Request::discard(0, sector, sectors), None).map_err(|refused| refused.error)
+        self.take(&Request::discard(0, sector, sectors), None).map_err(|refused| refused.error)
     }
 
     /// Sends down what the elevator gives and the ring has room for, makes it visible to the
@@ -327,35 +337,31 @@ impl<G: Grants, E: Events> Disk<G, E> {
 
     /// Holds a request against the rules that the back will hold it against, and lets it wait.
     #[inline]
-    fn take(&mut self, request: Request, buffer: Option<Buffer<G>>) -> Result<Tag, Refused<G>> {
-        let request = match self.checked(request) {
-            Ok(request) => request,
-            Err(error) => return Err(Refused { error, buffer }),
-        };
-        let Request { operation, sector, sectors, .. } = request;
+    fn take(&mut self, request: &Request, buffer: Option<Buffer<G>>) -> Result<Tag, Refused<G>> {
+        if let Err(error) = self.may_take(request) {
+            return Err(Refused { error, buffer });
+        }
+        let Request { operation, sector, sectors, .. } = *request;
         let (arrived, arrival) = (self.now, self.arrivals);
         let (stage, next) = (Stage::Held, None);
         let work = Work { operation, sector, sectors, buffer, arrived, arrival, stage, next };
-        match self.slots.begin(work) {
-            Ok((place, tag)) => {
-                self.arrivals += 1;
-                let counters = &mut self.lane.counters;
-                match operation {
-                    Operation::Read => counters.read_sectors += sectors,
-                    Operation::Write => counters.written_sectors += sectors,
-                    Operation::Flush | Operation::Discard => {}
-                }
-                self.queue(place);
-                Ok(tag)
-            }
-            Err(work) => Err(Refused { error: SubmitError::Busy, buffer: work.buffer }),
+        let (place, tag) = self.slots.begin(work);
+        self.arrivals += 1;
+        let counters = &mut self.lane.counters;
+        match operation {
+            Operation::Read => counters.read_sectors += sectors,
+            Operation::Write => counters.written_sectors += sectors,
+            Operation::Flush | Operation::Discard => {}
         }
+        self.queue(place);
+        Ok(tag)
     }
 
-    fn checked(&self, request: Request) -> Result<Request, SubmitError> {
+    fn may_take(&self, request: &Request) -> Result<(), SubmitError> {
         self.lane.open()?;
-        let checked = Raw::from(request).check(&self.lane.geometry, &self.lane.agreed);
-        checked.map_err(|reject| SubmitError::Unlawful(reject.reason))
+        let lawful = request.check(&self.lane.geometry, &self.lane.agreed);
+        lawful.map_err(SubmitError::Unlawful)?;
+        if self.slots.free() == 0 { Err(SubmitError::Busy) } else { Ok(()) }
     }
 
     /// Lets a request wait, in the elevator or behind what it must not overtake.

@@ -54,7 +54,7 @@ pub struct Waiting {
     pub direction: Direction,
     /// Its first sector of 512 bytes.
     pub sector: u64,
-    /// How many: 1 to 88.
+    /// How many: 1 to 256.
     pub sectors: u16,
     /// When it was submitted.
     pub arrived: Time,
@@ -82,8 +82,8 @@ pub enum Taken {
 /// elevator's no more.
 pub trait Batch {
     /// Makes the request in `place` a part of the one handed out before it, if both go the same
-    /// way, it begins where that one ends, and together they have at most 11 segments (44 KiB, if
-    /// the pages are full). Tells whether it was taken.
+    /// way, it begins where that one ends, and together they have no more segments than one
+    /// request of this disk can: 11 (44 KiB, if the pages are full) to 32 (128 KiB). Tells whether it was taken.
     ///
     /// # Panics
     /// If no request of this elevator waits in `place`.

@@ -9,7 +9,7 @@ use alloc::vec::Vec;
 use core::ops::Deref;
 use std::sync::{Mutex, MutexGuard};
 
-use blkif::{Abi, FrontOffer, Raw, Response, Status};
+use blkif::{Abi, FrontOffer, Indirect, Raw, Response, Status, segments_in};
 use ring::sync::AtomicU32;
 use ring::{Back, Memory, PAGE_WORDS, Page};
 use xen::{
@@ -314,9 +314,13 @@ impl FakeBack {
         &self.memory
     }
 
-    /// The next request.
+    /// The next request, with the segments of an indirect one.
     pub(crate) fn take(&mut self) -> Option<Raw> {
-        self.ring.take(|reader| Raw::parse(reader, Abi::X86_64)).unwrap()
+        let mut raw = self.ring.take(|reader| Raw::parse(reader, Abi::X86_64)).unwrap()?;
+        if let Some(Indirect { count, descriptors }) = raw.indirect {
+            raw.segments = segments_in(&*self.grants.map(descriptors), count);
+        }
+        Some(raw)
     }
 
     /// Reads or writes the page of a segment.

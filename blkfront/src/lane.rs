@@ -12,7 +12,8 @@ use ring::{Broken, Front, Notify, Rest};
 use xen::{Events, Grants, Port};
 
 use crate::counters::Counters;
-use crate::inflight::{Inflight, Nonsense};
+use crate::descriptors::Descriptors;
+use crate::inflight::{Inflight, Nonsense, Tag};
 use crate::lender::Lent;
 use crate::offered::Channel;
 
@@ -94,12 +95,22 @@ impl Load {
     }
 }
 
+/// What belongs to a request in flight.
+#[derive(Clone, Copy)]
+struct Sent {
+    /// Whose it is.
+    place: u16,
+    /// The page that has its segments, if they did not fit its slot.
+    descriptors: Option<u16>,
+}
+
 /// The ring of a connected disk.
 pub(crate) struct Lane<G: Grants, E: Events> {
     // In the order of their drop: no event, then no ring.
     channel: Channel<E>,
     ring: Front<Lent<G>>,
-    inflight: Inflight<u16>,
+    descriptors: Descriptors<G>,
+    inflight: Inflight<Sent>,
     pub(crate) agreed: Agreed,
     pub(crate) geometry: Geometry,
     pub(crate) counters: Counters,
@@ -113,7 +124,7 @@ pub(crate) struct Lane<G: Grants, E: Events> {
 
 impl<G: Grants, E: Events> Lane<G, E> {
     pub(crate) fn new(
-        (channel, ring): (Channel<E>, Front<Lent<G>>),
+        (channel, ring, descriptors): (Channel<E>, Front<Lent<G>>, Descriptors<G>),
         (agreed, geometry): (Agreed, Geometry),
         handle: u16,
     ) -> Self {
@@ -121,6 +132,7 @@ impl<G: Grants, E: Events> Lane<G, E> {
         Self {
             channel,
             ring,
+            descriptors,
             inflight: Inflight::new(slots),
             agreed,
             geometry,
@@ -141,12 +153,27 @@ impl<G: Grants, E: Events> Lane<G, E> {
     pub(crate) fn put(&mut self, load: Load, place: u16) -> Result<(), SubmitError> {
         self.open()?;
         let tag = self.inflight.next().ok_or(SubmitError::Busy)?;
-        let operation = load.operation;
-        let words = load.request(tag.id()).words(self.agreed.abi, self.handle);
-        self.ring.put(&words).map_err(|_| SubmitError::Busy)?;
-        self.inflight.begin(tag, operation, place);
+        let request = load.request(tag.id());
+        if request.is_direct() {
+            let words = request.words(self.agreed.abi, self.handle);
+            self.ring.put(&words).map_err(|_| SubmitError::Busy)?;
+            self.inflight.begin(tag, request.operation, Sent { place, descriptors: None });
+        } else {
+            self.put_indirect(tag, &request, place)?;
+        }
         self.counters.requests += 1;
         self.unannounced = true;
+        Ok(())
+    }
+
+    fn put_indirect(&mut self, tag: Tag, request: &Request, place: u16) -> Result<(), SubmitError> {
+        let (number, page, reference) = self.descriptors.next().ok_or(SubmitError::Busy)?;
+        request.describe(page);
+        let words = request.indirect_words(self.agreed.abi, self.handle, reference);
+        self.ring.put(&words).map_err(|_| SubmitError::Busy)?;
+        self.descriptors.begin();
+        let sent = Sent { place, descriptors: Some(number) };
+        self.inflight.begin(tag, request.operation, sent);
         Ok(())
     }
 
@@ -201,6 +228,11 @@ impl<G: Grants, E: Events> Lane<G, E> {
         self.fault
     }
 
+    /// How many segments a request has at most.
+    pub(crate) fn segments_max(&self) -> usize {
+        self.descriptors.segments_max(&self.agreed)
+    }
+
     /// How many requests can be put before an answer must be polled.
     pub(crate) fn free(&self) -> u32 {
         self.ring.free()
@@ -223,12 +255,15 @@ impl<G: Grants, E: Events> Lane<G, E> {
 
     fn complete(&mut self, response: Response) -> Result<(u16, Status), Fault> {
         let ended = self.inflight.end(response.id, response.operation);
-        let (_, _, place) = ended.map_err(|nonsense| {
+        let (_, _, Sent { place, descriptors }) = ended.map_err(|nonsense| {
             self.fail(match nonsense {
                 Nonsense::UnknownId => Fault::UnknownId(response.id),
                 Nonsense::WrongOperation => Fault::WrongOperation { answered: response.operation },
             })
         })?;
+        if let Some(number) = descriptors {
+            self.descriptors.end(number);
+        }
         let counters = &mut self.counters;
         counters.responses += 1;
         counters.response_batches += u64::from(!core::mem::replace(&mut self.polling, true));

@@ -17,6 +17,7 @@ extern crate alloc;
 
 pub mod connect;
 mod counters;
+mod descriptors;
 mod device;
 mod disk;
 pub mod elevator;

@@ -1,6 +1,6 @@
 //! From the elevator to the ring: adjacent requests become one.
 
-use blkif::{Operation, SEGMENTS_MAX, Segments};
+use blkif::{Operation, Segments};
 use xen::{Events, Grants};
 
 use crate::elevator::{Batch, Sorted};
@@ -76,7 +76,7 @@ impl<G: Grants, E: Events> Batch for Loading<'_, G, E> {
             return false;
         }
         let Some(buffer) = &work.buffer else { return false };
-        if run.segments.len() + buffer.pages().len() > SEGMENTS_MAX {
+        if run.segments.len() + buffer.pages().len() > self.lane.segments_max() {
             return false;
         }
         run.end += work.sectors;

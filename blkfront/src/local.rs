@@ -104,7 +104,7 @@ impl<G: Grants> Local<G> {
             Operation::Write => self.counters.written_sectors += sectors,
             _ => self.counters.read_sectors += sectors,
         }
-        self.end((operation, sector, sectors), status, Some(buffer))
+        Ok(self.end((operation, sector, sectors), status, Some(buffer)))
     }
 
     /// Does a flush.
@@ -116,7 +116,7 @@ impl<G: Grants> Local<G> {
             return Err(SubmitError::Busy);
         }
         let status = self.medium.flush();
-        self.end((Operation::Flush, 0, 0), status, None).map_err(|refused| refused.error)
+        Ok(self.end((Operation::Flush, 0, 0), status, None))
     }
 
     /// Takes the next completion, if there is one.
@@ -201,18 +201,16 @@ impl<G: Grants> Local<G> {
         (operation, sector, sectors): (Operation, u64, u64),
         status: Status,
         buffer: Option<Buffer<G>>,
-    ) -> Result<Tag, Refused<G>> {
+    ) -> Tag {
         let (stage, next) = (Stage::Sent, None);
         let arrived = Time::default();
         let work = Work { operation, sector, sectors, buffer, arrived, arrival: 0, stage, next };
-        let begun = self.slots.begin(work);
-        let (place, tag) =
-            begun.map_err(|work| Refused { error: SubmitError::Busy, buffer: work.buffer })?;
+        let (place, tag) = self.slots.begin(work);
         self.done.push_back((place, status));
         self.counters.requests += 1;
         self.counters.responses += 1;
         self.counters.errors += u64::from(status != Status::Okay);
-        Ok(tag)
+        tag
     }
 }
 

@@ -7,6 +7,7 @@ use ring::Front;
 use xen::{Events, Grants, Port};
 
 use crate::Disk;
+use crate::descriptors::Descriptors;
 use crate::lane::Lane;
 use crate::lender::{Lender, Lent, SetupError};
 use crate::pool::Pool;
@@ -63,14 +64,15 @@ impl<G: Grants, E: Events> Offered<G, E> {
         &self.offer
     }
 
-    /// Makes a disk of it, with `pool` for its data. `handle` is the device number that stands in
+    /// Makes a disk of it, with `pool` for its data and `descriptors` for its longer requests. `handle` is the device number that stands in
     /// requests.
     pub(crate) fn connect(
         self,
-        pool: Pool<G>,
+        (pool, descriptors): (Pool<G>, Descriptors<G>),
         (agreed, geometry): (Agreed, Geometry),
         handle: u16,
     ) -> Disk<G, E> {
-        Disk::new(Lane::new((self.channel, self.ring), (agreed, geometry), handle), pool)
+        let ends = (self.channel, self.ring, descriptors);
+        Disk::new(Lane::new(ends, (agreed, geometry), handle), pool)
     }
 }

@@ -18,7 +18,8 @@ use crate::lender::{Lender, Lent, SetupError};
 
 /// A pool has at most this many pages.
 pub const POOL_PAGES_MAX: usize = 1 << 15;
-/// The longest buffer: the 11 pages of a direct request, 44 KiB.
+/// The longest buffer: the 32 pages of an indirect request, 128 KiB. With a back that takes none it is
+/// 11 pages, 44 KiB.
 pub const BUFFER_BYTES_MAX: usize = SEGMENTS_MAX * PAGE_SIZE;
 
 /// The pages of a pool.
@@ -107,7 +108,7 @@ impl<G: Grants> Pool<G> {
     }
 }
 
-/// Memory for the data of one request: 512 bytes to 44 KiB, in pages that the back can reach, if
+/// Memory for the data of one request: 512 bytes to 128 KiB, in pages that the back can reach, if
 /// the disk has one.
 ///
 /// The back can change them at any moment, before and after the completion too. So there is no
@@ -217,8 +218,8 @@ mod tests {
     }
 
     #[test]
-    fn a_buffer_has_a_multiple_of_512_bytes_up_to_11_pages() {
-        let (_, pool) = pool(11);
+    fn a_buffer_has_a_multiple_of_512_bytes_up_to_32_pages() {
+        let (_, pool) = pool(32);
         for length in 0..=BUFFER_BYTES_MAX + 1024 {
             let legal = length > 0 && length % 512 == 0 && length <= BUFFER_BYTES_MAX;
             assert_eq!(pool.buffer(length).is_some(), legal, "{length}");
@@ -294,8 +295,8 @@ mod tests {
 
     #[test]
     fn segments_cover_the_buffer_exactly() {
-        let (_, pool) = pool(11);
-        for sectors in 1..=88 {
+        let (_, pool) = pool(32);
+        for sectors in 1..=256 {
             let buffer = pool.buffer(sectors * 512).unwrap();
             let segments = buffer.segments();
             let total: usize = segments.iter().map(|it| it.length_bytes()).sum();

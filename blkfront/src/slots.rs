@@ -82,13 +82,16 @@ impl<G: Grants> Slots<G> {
         self.free.len()
     }
 
-    /// Puts a request into a slot; gives it back if none is free.
+    /// Puts a request into a slot.
+    ///
+    /// # Panics
+    /// If none is free.
     #[inline]
-    pub(crate) fn begin(&mut self, work: Work<G>) -> Result<(u16, Tag), Work<G>> {
-        let Some(place) = self.free.pop() else { return Err(work) };
+    pub(crate) fn begin(&mut self, work: Work<G>) -> (u16, Tag) {
+        let place = self.free.pop().expect("a slot is free");
         let slot = &mut self.slots[usize::from(place)];
         slot.work = Some(work);
-        Ok((place, Tag::new(place, slot.generation)))
+        (place, Tag::new(place, slot.generation))
     }
 
     /// The request in a slot.

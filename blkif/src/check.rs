@@ -6,19 +6,22 @@
 
 use core::fmt;
 
-use crate::{Agreed, Geometry, Operation, Raw, Request, Response, SEGMENTS_MAX, Segments, Status};
+use crate::{
+    Agreed, DIRECT_SEGMENTS_MAX, Geometry, INDIRECT, Indirect, Operation, Raw, Request, Response,
+    Segment, Status,
+};
 
 /// Which rule a request breaks: one kind of log message each.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[repr(u8)]
 pub enum Reason {
-    /// No operation of ours: an unknown number, a barrier, an indirect request.
+    /// No operation of ours: an unknown number, a barrier.
     UnknownOperation,
-    /// Flush or discard, and it was not agreed.
+    /// Flush, discard or an indirect request, and it was not agreed.
     NotAgreed,
     /// A read or write without segments, or a discard of nothing.
     Empty,
-    /// More segments than a direct request has.
+    /// More segments than a request of its form may have.
     TooManySegments,
     /// A segment that ends before it begins, or outside its page.
     BadSegment,
@@ -28,11 +31,13 @@ pub enum Reason {
     PastTheEnd,
     /// It would change a disk that is read only.
     ReadOnly,
+    /// An indirect request for something else than a read or a write.
+    NotIndirect,
 }
 
 impl Reason {
     /// How many reasons there are: each is below this as a number, for tables of counters.
-    pub const COUNT: usize = 8;
+    pub const COUNT: usize = 9;
 
     /// The answer to a request that breaks this rule.
     pub const fn status(self) -> Status {
@@ -54,6 +59,7 @@ impl fmt::Display for Reason {
             Self::Unaligned => "not aligned to the sector size",
             Self::PastTheEnd => "past the end of the disk",
             Self::ReadOnly => "the disk is read only",
+            Self::NotIndirect => "an indirect request for no read or write",
         })
     }
 }
@@ -61,47 +67,109 @@ impl fmt::Display for Reason {
 /// A request that is answered without being done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Reject {
-    /// The front's word for the request.
-    pub id: u64,
-    /// The operation as the front wrote it, to be copied into the answer.
-    pub operation: u8,
-    /// Which answer.
-    pub status: Status,
+    /// The answer to put.
+    pub response: Response,
     /// Which rule it breaks.
     pub reason: Reason,
 }
 
-impl Reject {
-    /// The answer to put.
-    pub const fn response(self) -> Response {
-        Response { id: self.id, operation: self.operation, status: self.status }
-    }
-}
-
 impl Raw {
     /// Holds the request against the disk as it is now and the features agreed on. A `Request`
-    /// that comes out is within the disk, aligned, allowed, and no longer than 11 pages, unless it
-    /// is a discard.
+    /// that comes out is within the disk, aligned, allowed, and no longer than 11 pages, or what was
+    /// agreed on for an indirect one, unless it is a discard. The segments of an indirect request
+    /// must have been fetched, if [`to_fetch`](Self::to_fetch) says so.
     ///
     /// # Errors
     /// [`Reject`], which says what to answer.
     #[inline]
     pub fn check(self, disk: &Geometry, agreed: &Agreed) -> Result<Request, Reject> {
-        match self.lawful(disk, agreed) {
+        match self.claim().lawful(disk, agreed) {
             Ok(Lawful { operation, sector, sectors }) => {
                 Ok(Request { id: self.id, operation, sector, sectors, segments: self.segments })
             }
-            Err(reason) => Err(Reject {
-                id: self.id,
-                operation: self.operation,
-                status: reason.status(),
-                reason,
-            }),
+            Err(reason) => Err(Reject { response: self.answer(agreed, reason.status()), reason }),
         }
     }
 
+    /// The answer to this request if it is not done.
+    ///
+    /// To an indirect request that is for what it asks for, as Linux's front wants it, although the
+    /// header says that the operation is copied; if none were agreed on, there is nothing in it.
+    pub fn answer(&self, agreed: &Agreed, status: Status) -> Response {
+        let inner = self.indirect.is_some() && agreed.indirect_max > 0;
+        let operation = if inner { self.count } else { self.operation };
+        Response { id: self.id, operation, status }
+    }
+
+    /// Where the segments are that have to be fetched before the [check](Self::check): of an indirect
+    /// request that keeps the rules so far.
+    #[inline]
+    pub fn to_fetch(&self, agreed: &Agreed) -> Option<Indirect> {
+        self.indirect
+            .filter(|indirect| indirect_operation(self.count, indirect.count, agreed).is_ok())
+    }
+
+    #[inline]
+    fn claim(&self) -> Claim<'_> {
+        Claim {
+            operation: self.operation,
+            count: self.count,
+            sector: self.sector,
+            discard_sectors: self.discard_sectors,
+            segments: &self.segments,
+            indirect: self.indirect.map(|indirect| indirect.count),
+        }
+    }
+}
+
+impl Request {
+    /// Holds a request of our own against the rules that the back will hold it against.
+    ///
+    /// # Errors
+    /// The rule that it breaks.
+    #[inline]
+    pub fn check(&self, disk: &Geometry, agreed: &Agreed) -> Result<(), Reason> {
+        let (operation, count) = (self.operation.wire(), self.segments.len());
+        let (direct, discard) = (self.is_direct(), self.operation == Operation::Discard);
+        let few = u8::try_from(count).unwrap_or(u8::MAX);
+        let claim = Claim {
+            operation: if direct { operation } else { INDIRECT },
+            count: if direct { few } else { operation },
+            sector: self.sector,
+            discard_sectors: if discard { self.sectors } else { 0 },
+            segments: &self.segments,
+            indirect: if direct { None } else { Some(few.into()) },
+        };
+        claim.lawful(disk, agreed).map(drop)
+    }
+}
+
+/// What a request says of itself.
+struct Claim<'a> {
+    operation: u8,
+    count: u8,
+    sector: u64,
+    discard_sectors: u64,
+    segments: &'a [Segment],
+    /// How many segments an indirect request says that it has.
+    indirect: Option<u16>,
+}
+
+impl Claim<'_> {
     #[inline]
     fn lawful(&self, disk: &Geometry, agreed: &Agreed) -> Result<Lawful, Reason> {
+        let (operation, sectors) = match self.indirect {
+            None => self.direct(disk, agreed)?,
+            Some(count) => {
+                let operation = indirect_operation(self.count, count, agreed)?;
+                (operation, length(self.segments, disk.unit())?)
+            }
+        };
+        within(Lawful { operation, sector: self.sector, sectors }, disk)
+    }
+
+    #[inline]
+    fn direct(&self, disk: &Geometry, agreed: &Agreed) -> Result<(Operation, u64), Reason> {
         let operation = Operation::from_wire(self.operation).ok_or(Reason::UnknownOperation)?;
         let offered = match operation {
             Operation::Read | Operation::Write => true,
@@ -117,24 +185,35 @@ impl Raw {
                 return Err(Reason::TooManySegments);
             }
             Operation::Discard => self.discard_sectors,
-            _ => self.transfer_sectors(disk.unit())?,
+            _ if usize::from(self.count) > DIRECT_SEGMENTS_MAX => {
+                return Err(Reason::TooManySegments);
+            }
+            _ => length(self.segments, disk.unit())?,
         };
-        within(Lawful { operation, sector: self.sector, sectors }, disk)
-    }
-
-    /// The length of the segments together, if all of them are good and none is missing.
-    #[inline]
-    fn transfer_sectors(&self, unit: u8) -> Result<u64, Reason> {
-        if usize::from(self.count) > SEGMENTS_MAX {
-            return Err(Reason::TooManySegments);
-        }
-        length(&self.segments, unit)
+        Ok((operation, sectors))
     }
 }
 
-/// The length of well-formed segments, in sectors: at most 88.
+/// What an indirect request asks for that says `operation` and has `count` segments.
 #[inline]
-fn length(segments: &Segments, unit: u8) -> Result<u64, Reason> {
+fn indirect_operation(operation: u8, count: u16, agreed: &Agreed) -> Result<Operation, Reason> {
+    if agreed.indirect_max == 0 {
+        return Err(Reason::NotAgreed);
+    }
+    let operation = match Operation::from_wire(operation) {
+        Some(operation @ (Operation::Read | Operation::Write)) => operation,
+        _ => return Err(Reason::NotIndirect),
+    };
+    match count {
+        0 => Err(Reason::Empty),
+        count if count > u16::from(agreed.indirect_max) => Err(Reason::TooManySegments),
+        _ => Ok(operation),
+    }
+}
+
+/// The length of well-formed segments, in sectors: at most 256.
+#[inline]
+fn length(segments: &[Segment], unit: u8) -> Result<u64, Reason> {
     let mut total = 0;
     for segment in segments {
         total += u64::from(segment.sectors().ok_or(Reason::BadSegment)?);

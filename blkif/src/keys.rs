@@ -16,6 +16,7 @@ pub(crate) const EVENT_CHANNEL: &str = "event-channel";
 pub(crate) const NUM_QUEUES: &str = "multi-queue-num-queues";
 pub(crate) const PERSISTENT: &str = "feature-persistent";
 pub(crate) const MAX_RING_PAGE_ORDER: &str = "max-ring-page-order";
+pub(crate) const MAX_INDIRECT_SEGMENTS: &str = "feature-max-indirect-segments";
 pub(crate) const FLUSH: &str = "feature-flush-cache";
 pub(crate) const DISCARD: &str = "feature-discard";
 pub(crate) const DISCARD_GRANULARITY: &str = "discard-granularity";
@@ -50,8 +51,9 @@ pub const FRONT_KEYS: [&str; 6] =
     [PROTOCOL, RING_REF, RING_PAGE_ORDER, EVENT_CHANNEL, NUM_QUEUES, PERSISTENT];
 
 /// Every node that [`BackOffer`](crate::BackOffer) and [`Geometry`](crate::Geometry) read.
-pub const BACK_KEYS: [&str; 10] = [
+pub const BACK_KEYS: [&str; 11] = [
     MAX_RING_PAGE_ORDER,
+    MAX_INDIRECT_SEGMENTS,
     PERSISTENT,
     FLUSH,
     DISCARD,

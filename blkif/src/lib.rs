@@ -5,9 +5,9 @@
 //! a [`Request`]; a response goes the other way. Features are negotiated in one place
 //! ([`negotiate`]): from what each side published to what both sides do ([`Agreed`]).
 //!
-//! Served now: direct requests on one queue, rings of up to 16 pages, 64-bit and 32-bit x86
-//! guests, persistent grants, flush, discard. Neither indirect requests nor write barriers nor
-//! several queues are offered, so a request that needs them is answered "not supported".
+//! Served now: direct and indirect requests on one queue, rings of up to 16 pages, 64-bit and 32-bit
+//! x86 guests, persistent grants, flush, discard. Neither write barriers nor several queues are
+//! offered, so a request that needs them is answered "not supported".
 //!
 //! Nothing here does input or output, allocates, or panics on what a peer wrote.
 #![no_std]
@@ -33,8 +33,10 @@ pub use geometry::{Geometry, Info, SECTORS_MAX};
 pub use keys::{BACK_KEYS, FRONT_KEYS, RING_REFS, Refusal, Silly};
 pub use name::DiskName;
 pub use negotiate::{Agreed, negotiate};
-pub use offer::{BackOffer, Discard, Features, FrontOffer};
-pub use operation::Operation;
-pub use request::{Raw, Request, RequestWords};
+pub use offer::{BackOffer, Discard, Features, FrontOffer, INDIRECT_MAX};
+pub use operation::{INDIRECT, Operation};
+pub use request::{Indirect, Raw, Request, RequestWords, segments_in};
 pub use response::{Response, ResponseWords, Status};
-pub use segment::{SECTOR_SIZE, SECTORS_PER_PAGE, SEGMENTS_MAX, Segment, Segments};
+pub use segment::{
+    DIRECT_SEGMENTS_MAX, SECTOR_SIZE, SECTORS_PER_PAGE, SEGMENTS_MAX, Segment, Segments,
+};

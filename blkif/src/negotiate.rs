@@ -1,7 +1,7 @@
 //! From two offers to what both sides do: the only place where features are decided.
 
 use crate::keys::{self, Refusal, Silly};
-use crate::{Abi, BackOffer, Discard, Features, FrontOffer};
+use crate::{Abi, BackOffer, DIRECT_SEGMENTS_MAX, Discard, Features, FrontOffer};
 
 /// What a front and a back agreed on; the data plane sees nothing else of the offers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -10,6 +10,8 @@ pub struct Agreed {
     pub abi: Abi,
     /// The ring has `2^order` pages; at most [`ORDER_MAX`](crate::ORDER_MAX).
     pub order: u32,
+    /// An indirect request has at most this many segments; 0 if none was agreed on.
+    pub indirect_max: u8,
     /// What may be used.
     pub features: Features,
     /// Where discards should begin and end.
@@ -20,6 +22,12 @@ impl Agreed {
     /// Whether grants stay for the life of the connection.
     pub const fn persistent(&self) -> bool {
         self.features.contains(Features::PERSISTENT)
+    }
+
+    /// How many segments a request has at most, be it direct or not.
+    pub const fn segments_max(&self) -> usize {
+        let indirect = self.indirect_max as usize;
+        if indirect > DIRECT_SEGMENTS_MAX { indirect } else { DIRECT_SEGMENTS_MAX }
     }
 
     /// Whether a flush is done.
@@ -33,8 +41,8 @@ impl Agreed {
     }
 }
 
-/// Brings two offers together. Persistent grants take both sides; flush and discard are the
-/// back's to offer.
+/// Brings two offers together. Persistent grants take both sides; indirect requests, flush and
+/// discard are the back's to offer.
 ///
 /// # Errors
 /// [`Refusal`] if the front's ring is larger than the back takes.
@@ -48,6 +56,7 @@ pub fn negotiate(front: &FrontOffer, back: &BackOffer) -> Result<Agreed, Refusal
     Ok(Agreed {
         abi: front.abi,
         order,
+        indirect_max: back.indirect_max,
         features: back.features & both,
         discard_limits: back.discard,
     })
@@ -65,7 +74,7 @@ mod tests {
     }
 
     fn back(max_order: u32, features: Features) -> BackOffer {
-        BackOffer { max_order, features, discard: Discard::default() }
+        BackOffer { max_order, indirect_max: 32, features, discard: Discard::default() }
     }
 
     #[test]
@@ -84,6 +93,16 @@ mod tests {
             let agreed = negotiate(&front(1, Features::empty()), &back(0, features)).unwrap();
             assert_eq!(agreed.flush(), features.contains(Features::FLUSH));
             assert_eq!(agreed.discard(), features.contains(Features::DISCARD));
+        }
+    }
+
+    #[test]
+    fn a_request_has_as_many_segments_as_the_back_offers_and_eleven_at_least() {
+        for most in 0..=crate::INDIRECT_MAX {
+            let offer = BackOffer { indirect_max: most, ..back(0, Features::empty()) };
+            let agreed = negotiate(&front(1, Features::empty()), &offer).unwrap();
+            assert_eq!(agreed.indirect_max, most);
+            assert_eq!(agreed.segments_max(), usize::from(most).max(11));
         }
     }
 

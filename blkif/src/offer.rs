@@ -10,7 +10,11 @@ use arrayvec::ArrayVec;
 use xen::{GrantRef, Port};
 
 use crate::keys::{self, RING_REFS, Refusal, Silly};
-use crate::{Abi, ORDER_MAX, RING_PAGES_MAX};
+use crate::{Abi, ORDER_MAX, RING_PAGES_MAX, SEGMENTS_MAX};
+
+/// What is offered at most in [`BackOffer::indirect_max`].
+#[expect(clippy::cast_possible_truncation, reason = "it is 32")]
+pub const INDIRECT_MAX: u8 = SEGMENTS_MAX as u8;
 
 bitflags::bitflags! {
     /// What a side can do beyond reads and writes.
@@ -128,6 +132,9 @@ impl Default for Discard {
 pub struct BackOffer {
     /// The largest ring it takes has `2^max_order` pages.
     pub max_order: u32,
+    /// The most segments of an indirect request that it takes, at most [`SEGMENTS_MAX`]; 0 if it
+    /// takes none.
+    pub indirect_max: u8,
     /// What it can do.
     pub features: Features,
     /// Where to discard; means something only with [`Features::DISCARD`].
@@ -155,6 +162,10 @@ impl BackOffer {
     /// [`Refusal`]: a node makes no sense.
     pub fn read<S: AsRef<str>>(mut node: impl FnMut(&str) -> Option<S>) -> Result<Self, Refusal> {
         let max_order = Self::read_max_order(&mut node)?;
+        let indirect = node(keys::MAX_INDIRECT_SEGMENTS);
+        // A back may take longer requests than we ever make.
+        let indirect = keys::number_up_to(keys::MAX_INDIRECT_SEGMENTS, indirect, (0, u32::MAX))?;
+        let indirect_max = u8::try_from(indirect).map_or(INDIRECT_MAX, |it| it.min(INDIRECT_MAX));
         let mut features = Features::empty();
         for (key, feature) in [
             (keys::PERSISTENT, Features::PERSISTENT),
@@ -168,7 +179,7 @@ impl BackOffer {
             granularity_bytes: size(keys::DISCARD_GRANULARITY, 512)?.max(512),
             alignment_bytes: size(keys::DISCARD_ALIGNMENT, 0)?,
         };
-        Ok(Self { max_order, features, discard })
+        Ok(Self { max_order, indirect_max, features, discard })
     }
 
     /// Writes what the front needs to make its ring: before state 2.
@@ -179,7 +190,8 @@ impl BackOffer {
         &self,
         mut write: impl FnMut(&str, fmt::Arguments<'_>) -> Result<(), E>,
     ) -> Result<(), E> {
-        write(keys::MAX_RING_PAGE_ORDER, format_args!("{}", self.max_order))
+        write(keys::MAX_RING_PAGE_ORDER, format_args!("{}", self.max_order))?;
+        write(keys::MAX_INDIRECT_SEGMENTS, format_args!("{}", self.indirect_max))
     }
 
     /// Writes the features: before state 4, with the geometry. What is not offered is written as

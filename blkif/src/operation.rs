@@ -1,7 +1,11 @@
 //! What a request asks for.
 //!
-//! Only what this project does is named. Write barriers (2), the reserved 4 and indirect requests
-//! (6) are not offered and answered like any other unknown number.
+//! Only what this project does is named. Write barriers (2) and the reserved 4 are not offered and
+//! answered like any other unknown number. 6 is no operation but a form of request: an indirect one
+//! has another number for what it asks for.
+
+/// The number in the place of the operation of an indirect request (`BLKIF_OP_INDIRECT`).
+pub const INDIRECT: u8 = 6;
 
 /// What a request asks for, by its number in `io/blkif.h`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

@@ -8,7 +8,10 @@ use std::vec::Vec;
 
 use xen::GrantRef;
 
-use crate::{Abi, Operation, Request, Response, SEGMENTS_MAX, Segment, Status};
+use crate::{
+    Abi, DIRECT_SEGMENTS_MAX, INDIRECT, Operation, Request, Response, SEGMENTS_MAX, Segment,
+    Segments, Status,
+};
 
 /// Lines `field struct NAME FIELD OFFSET SIZE` and `value NAME NUMBER`, by name.
 fn table() -> BTreeMap<String, usize> {
@@ -53,7 +56,8 @@ fn every_field_lies_where_the_compiler_put_it() {
             assert_eq!(bytes[at(name)..][..value.len()], *value, "{abi:?} {name}");
         };
         let segment = Segment { reference: GrantRef(0xd1d2_d3d4), first_sector: 2, last_sector: 6 };
-        let request = Request::transfer(ID, Operation::Write, SECTOR, [segment; 11].into());
+        let request =
+            Request::transfer(ID, Operation::Write, SECTOR, [segment; 11].into_iter().collect());
         let words = bytes(&request.words(abi, 0xe1e2));
         is(&words, "request.operation", &[1]);
         is(&words, "request.nr_segments", &[11]);
@@ -71,6 +75,18 @@ fn every_field_lies_where_the_compiler_put_it() {
         is(&words, "request_discard.id", &ID.to_le_bytes());
         is(&words, "request_discard.sector_number", &SECTOR.to_le_bytes());
         is(&words, "request_discard.nr_sectors", &LENGTH.to_le_bytes());
+        let request = Request {
+            segments: [segment; SEGMENTS_MAX].into(),
+            ..Request::transfer(ID, Operation::Write, SECTOR, Segments::new())
+        };
+        let words = bytes(&request.indirect_words(abi, 0xe1e2, GrantRef(0xf1f2_f3f4)));
+        is(&words, "request_indirect.operation", &[6]);
+        is(&words, "request_indirect.indirect_op", &[1]);
+        is(&words, "request_indirect.nr_segments", &32_u16.to_le_bytes());
+        is(&words, "request_indirect.handle", &0xe1e2_u16.to_le_bytes());
+        is(&words, "request_indirect.id", &ID.to_le_bytes());
+        is(&words, "request_indirect.sector_number", &SECTOR.to_le_bytes());
+        is(&words, "request_indirect.indirect_grefs", &0xf1f2_f3f4_u32.to_le_bytes());
         let response = Response { id: ID, operation: 5, status: Status::Unsupported };
         let words = bytes(&response.words(abi));
         assert_eq!(words.len(), at("response"));
@@ -91,5 +107,8 @@ fn numbers_are_those_of_the_headers() {
     ] {
         assert_eq!(table[&format!("BLKIF_OP_{name}")], usize::from(operation.wire()));
     }
-    assert_eq!(table["BLKIF_MAX_SEGMENTS_PER_REQUEST"], SEGMENTS_MAX);
+    assert_eq!(table["BLKIF_OP_INDIRECT"], usize::from(INDIRECT));
+    assert_eq!(table["BLKIF_MAX_SEGMENTS_PER_REQUEST"], DIRECT_SEGMENTS_MAX);
+    // All our segments are in the first of the pages that the protocol has.
+    assert!(SEGMENTS_MAX <= 4096 / table["blkif_request_segment"]);
 }

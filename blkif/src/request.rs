@@ -3,12 +3,17 @@
 //! `Raw` is an owned copy of what the front wrote, each word fetched once, nothing believed.
 //! [`Raw::check`](crate::Raw::check) makes a `Request` of it or an answer. The front makes
 //! `Request`s itself and writes their words.
+//!
+//! More than 11 segments do not fit a slot. An *indirect* request names a page instead that holds
+//! them, its descriptors: who takes one reads them once ([`segments_in`]) and goes on with the copy.
 
 use arrayvec::ArrayVec;
 use ring::{Memory, Reader};
 use xen::GrantRef;
 
-use crate::{Abi, Operation, SEGMENTS_MAX, SLOT_WORDS_MAX, Segment, Segments};
+use crate::{
+    Abi, DIRECT_SEGMENTS_MAX, INDIRECT, Operation, SEGMENTS_MAX, SLOT_WORDS_MAX, Segment, Segments,
+};
 
 /// The words of one request, in its slot's order: the header and what the operation needs.
 pub type RequestWords = ArrayVec<u32, SLOT_WORDS_MAX>;
@@ -24,8 +29,8 @@ pub struct Request {
     pub sector: u64,
     /// How many sectors of 512 bytes: those of the segments, or the range to discard.
     pub sectors: u64,
-    /// Where the data is, in the order of the disk: 1 to 11 for a read or a write, up to 11 for a
-    /// flush, none for a discard.
+    /// Where the data is, in the order of the disk: 1 to 32 for a read or a write (more than 11 only
+    /// as an indirect request), up to 11 for a flush, none for a discard.
     pub segments: Segments,
 }
 
@@ -47,9 +52,15 @@ impl Request {
         Self { id, operation: Operation::Discard, sector, sectors, segments: Segments::new() }
     }
 
-    /// The words of the request, for the device number `handle`.
+    /// Whether its segments fit its slot. If not, it goes as an indirect request.
+    pub fn is_direct(&self) -> bool {
+        self.segments.len() <= DIRECT_SEGMENTS_MAX
+    }
+
+    /// The words of a direct request, for the device number `handle`.
     #[inline]
     pub fn words(&self, abi: Abi, handle: u16) -> RequestWords {
+        debug_assert!(self.is_direct(), "more segments than a slot holds");
         let mut words = [0; SLOT_WORDS_MAX];
         let count = u8::try_from(self.segments.len()).unwrap_or(0);
         let [handle_low, handle_high] = handle.to_le_bytes();
@@ -72,6 +83,36 @@ impl Request {
         words.truncate(used);
         words
     }
+
+    /// The words of an indirect request, for the device number `handle`, whose segments
+    /// [`describe`](Self::describe) has written into the page that is granted as `descriptors`.
+    pub fn indirect_words(&self, abi: Abi, handle: u16, descriptors: GrantRef) -> RequestWords {
+        let [count_low, count_high, ..] = self.segments.len().to_le_bytes();
+        let head = [INDIRECT, self.operation.wire(), count_low, count_high];
+        let mut words = RequestWords::new();
+        words.push(u32::from_le_bytes(head));
+        words.extend([0].into_iter().take(abi.request_padding()));
+        words.extend(halves(self.id).into_iter().chain(halves(self.sector)));
+        words.extend([u32::from(handle), descriptors.0]);
+        words
+    }
+
+    /// Writes the segments into a page of descriptors.
+    pub fn describe<M: Memory + ?Sized>(&self, page: &M) {
+        for (at, segment) in self.segments.iter().enumerate() {
+            page.store_all(2 * at, &segment.words());
+        }
+    }
+}
+
+/// Reads the first `count` segments out of a page of descriptors, each word once; at most
+/// [`SEGMENTS_MAX`].
+pub fn segments_in<M: Memory + ?Sized>(page: &M, count: u16) -> Segments {
+    let count = usize::from(count).min(SEGMENTS_MAX);
+    let mut words = [0; 2 * SEGMENTS_MAX];
+    page.load_all(0, &mut words[..2 * count]);
+    let (pairs, _) = words.as_chunks();
+    pairs[..count].iter().map(|&pair| Segment::from_words(pair)).collect()
 }
 
 /// A request as the front wrote it: nothing in it is true yet.
@@ -79,7 +120,7 @@ impl Request {
 pub struct Raw {
     /// Alleged operation, any number.
     pub operation: u8,
-    /// Alleged number of segments; a discard's flags.
+    /// Alleged number of segments; a discard's flags; what an indirect request asks for.
     pub count: u8,
     /// The front's word for the request.
     pub id: u64,
@@ -87,8 +128,20 @@ pub struct Raw {
     pub sector: u64,
     /// Alleged length of a discard; 0 for anything else.
     pub discard_sectors: u64,
-    /// Alleged segments: `count` of them if that many fit a request, else none.
+    /// Alleged segments: `count` of them if that many fit a request, else none. Those of an
+    /// indirect request are for whoever takes it to fetch.
     pub segments: Segments,
+    /// Where they are, if the request is an indirect one.
+    pub indirect: Option<Indirect>,
+}
+
+/// The part of an indirect request that tells of its segments, as the front wrote it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Indirect {
+    /// Alleged number of segments.
+    pub count: u16,
+    /// The grant of the page that has the first 512 of them.
+    pub descriptors: GrantRef,
 }
 
 impl Raw {
@@ -96,16 +149,18 @@ impl Raw {
     /// Each is fetched once, and words that do not matter are not fetched.
     #[inline]
     pub fn parse<M: Memory + ?Sized>(reader: &mut Reader<'_, M>, abi: Abi) -> Self {
-        let [operation, count, _, _] = word(reader).to_le_bytes();
+        let [operation, count, many_low, many_high] = word(reader).to_le_bytes();
         reader.skip(abi.request_padding());
-        let (mut id_and_sector, mut pairs) = ([0; 4], [0; 2 * SEGMENTS_MAX]);
+        let (mut id_and_sector, mut pairs) = ([0; 4], [0; 2 * DIRECT_SEGMENTS_MAX]);
         // A slot is as long as its ABI's longest request, so every word is there.
         reader.words(&mut id_and_sector);
-        let fits = usize::from(count) <= SEGMENTS_MAX;
-        let (used, discard) = match Operation::from_wire(operation) {
-            Some(Operation::Discard) => (1, true),
-            Some(_) if fits => (usize::from(count), false),
-            _ => (0, false),
+        let fits = usize::from(count) <= DIRECT_SEGMENTS_MAX;
+        let (used, tail) = match Operation::from_wire(operation) {
+            Some(Operation::Discard) => (1, Tail::Length),
+            Some(_) if fits => (usize::from(count), Tail::Segments),
+            // The device's number, which says nothing, and the first page.
+            None if operation == INDIRECT => (1, Tail::Descriptors),
+            _ => (0, Tail::Segments),
         };
         reader.words(&mut pairs[..2 * used]);
         let (pairs, _) = pairs.as_chunks();
@@ -117,33 +172,48 @@ impl Raw {
             sector: double([sector_low, sector_high]),
             discard_sectors: 0,
             segments: Segments::new(),
+            indirect: None,
         };
-        if discard {
-            raw.discard_sectors = double(pairs[0]);
-        } else {
-            // All of them and then fewer: one at a time each would be asked whether it has room.
-            let mut all = [Segment::whole(GrantRef(0)); SEGMENTS_MAX];
-            for (segment, &pair) in all.iter_mut().zip(pairs) {
-                *segment = Segment::from_words(pair);
+        match tail {
+            Tail::Length => raw.discard_sectors = double(pairs[0]),
+            Tail::Segments => {
+                let pairs = pairs[..used].iter();
+                raw.segments.extend(pairs.map(|&pair| Segment::from_words(pair)));
             }
-            raw.segments = all.into();
-            raw.segments.truncate(used);
+            Tail::Descriptors => {
+                let count = u16::from_le_bytes([many_low, many_high]);
+                let [_, page] = pairs[0];
+                raw.indirect = Some(Indirect { count, descriptors: GrantRef(page) });
+            }
         }
         raw
     }
 }
 
+/// What follows a request's sector.
+enum Tail {
+    Segments,
+    Length,
+    Descriptors,
+}
+
 impl From<Request> for Raw {
-    /// What the other side will find: a front can hold its own requests against the same rules.
+    /// What the other side will find.
     fn from(request: Request) -> Self {
         let discard = request.operation == Operation::Discard;
+        let (count, operation) = (request.segments.len(), request.operation.wire());
+        let count = u8::try_from(count).unwrap_or(u8::MAX);
+        // Which page it will be is not known yet.
+        let indirect = Indirect { count: count.into(), descriptors: GrantRef(0) };
+        let is_direct = request.is_direct();
         Self {
-            operation: request.operation.wire(),
-            count: u8::try_from(request.segments.len()).unwrap_or(u8::MAX),
+            operation: if is_direct { operation } else { INDIRECT },
+            count: if is_direct { count } else { operation },
             id: request.id,
             sector: request.sector,
             discard_sectors: if discard { request.sectors } else { 0 },
             segments: request.segments,
+            indirect: (!is_direct).then_some(indirect),
         }
     }
 }
@@ -242,7 +312,7 @@ mod tests {
     #[test]
     fn a_request_arrives_as_it_was_put() {
         for abi in [Abi::X86_64, Abi::X86_32] {
-            for count in 0..=SEGMENTS_MAX {
+            for count in 0..=DIRECT_SEGMENTS_MAX {
                 let segments: Segments =
                     (0..11).take(count).map(|it| Segment::whole(GrantRef(it))).collect();
                 let sent = Request::transfer(ID, Operation::Read, SECTOR, segments);
@@ -253,6 +323,39 @@ mod tests {
                 assert_eq!(raw, Raw::from(sent.clone()));
                 assert_eq!(sent.sectors, 8 * u64::try_from(count).unwrap());
             }
+        }
+    }
+
+    #[test]
+    fn an_indirect_request_arrives_as_it_was_put() {
+        let page = Box::new(Page::new());
+        for abi in [Abi::X86_64, Abi::X86_32] {
+            for count in DIRECT_SEGMENTS_MAX + 1..=SEGMENTS_MAX {
+                let segments = (0..).map(|it| Segment {
+                    reference: GrantRef(1000 + it),
+                    first_sector: 1,
+                    last_sector: 6,
+                });
+                let segments = segments.take(count).collect();
+                let sent = Request::transfer(ID, Operation::Write, SECTOR, segments);
+                sent.describe(&*page);
+                let mut raw = parsed(abi, &sent.indirect_words(abi, 7, GrantRef(0xa1b2_c3d4)));
+                let indirect = raw.indirect.unwrap();
+                assert_eq!((raw.operation, raw.count, raw.segments.len()), (INDIRECT, 1, 0));
+                assert_eq!(usize::from(indirect.count), count);
+                assert_eq!(indirect.descriptors, GrantRef(0xa1b2_c3d4));
+                raw.segments = segments_in(&*page, indirect.count);
+                raw.indirect = Some(Indirect { descriptors: GrantRef(0), ..indirect });
+                assert_eq!(raw, Raw::from(sent));
+            }
+        }
+    }
+
+    #[test]
+    fn of_a_page_of_descriptors_as_many_are_read_as_were_said_and_never_more_than_32() {
+        let page = Box::new(Page::new());
+        for count in 0..=u16::MAX {
+            assert_eq!(segments_in(&*page, count).len(), usize::from(count).min(SEGMENTS_MAX));
         }
     }
 
@@ -280,6 +383,8 @@ mod tests {
                     };
                     assert_eq!(raw.segments.len(), announced);
                     assert_eq!(raw.discard_sectors == u64::MAX, operation == 5);
+                    let descriptors = raw.indirect.map(|it| it.descriptors);
+                    assert_eq!(descriptors, (operation == 6).then_some(GrantRef(u32::MAX)));
                     assert!(header + announced * 2 <= abi.slot_words());
                 }
             }

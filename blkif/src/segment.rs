@@ -6,13 +6,16 @@ use arrayvec::ArrayVec;
 use xen::GrantRef;
 
 /// A direct request has at most this many segments (`BLKIF_MAX_SEGMENTS_PER_REQUEST`).
-pub const SEGMENTS_MAX: usize = 11;
+pub const DIRECT_SEGMENTS_MAX: usize = 11;
+/// No request has more segments, if indirect ones were agreed on: 128 KiB of whole pages. The
+/// protocol would allow 4096.
+pub const SEGMENTS_MAX: usize = 32;
 /// The protocol's unit of length and place, in bytes.
 pub const SECTOR_SIZE: usize = 512;
 /// How many sectors a page holds.
 pub const SECTORS_PER_PAGE: u8 = 8;
 
-/// The segments of one direct request.
+/// The segments of one request.
 pub type Segments = ArrayVec<Segment, SEGMENTS_MAX>;
 
 /// A run of sectors in one granted page.

@@ -13,8 +13,8 @@ use crate::versions::{SECTOR, Stamp, Versions, content};
 
 /// As many operations are in flight at most.
 const FLIGHTS_MAX: usize = 32;
-/// Sectors of a long operation: 11 pages.
-const LONG: usize = 88;
+/// Sectors of a long flush, which brings data with it: 11 pages.
+const LONG_FLUSH: usize = 88;
 /// Sectors of a short one. Most are short, as long ones cost time and tell little more.
 const SHORT: usize = 4;
 
@@ -105,11 +105,15 @@ impl Ledger {
     }
 
     fn ask(&mut self, disk: &mut Disk<Domain, Domain>, random: &mut Random, operation: Operation) {
-        let most = if random.below(32) == 0 { LONG } else { SHORT };
+        let long = match operation {
+            Operation::Flush => LONG_FLUSH,
+            _ => disk.buffer_bytes_max() / SECTOR,
+        };
+        let most = if random.below(64) == 0 { long } else { SHORT };
         // Of flushes, some bring data that is to be written after them.
         let none = operation == Operation::Flush && random.below(4) > 0;
-        let sectors = if none { 0 } else { 1 + random.below(most) };
         let all = usize::try_from(disk.geometry().sectors).expect("the medium is small");
+        let sectors = if none { 0 } else { 1 + random.below(most.min(all)) };
         let places = all - sectors + 1;
         let goes_on = random.below(4) == 0 && self.end < places;
         let sector = if goes_on { self.end } else { random.below(places) };

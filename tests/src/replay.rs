@@ -8,8 +8,8 @@ use std::collections::BTreeMap;
 
 use blkback::Turn;
 use blkback::trace::{Begin, Damage, Record, records};
-use blkif::{Abi, Raw, Response, Status};
-use ring::{Broken, Index};
+use blkif::{Abi, Indirect, Raw, Response, Status};
+use ring::{Broken, Index, Memory};
 use sim::Sim;
 use xen::{DomainId, GrantRef};
 
@@ -50,6 +50,12 @@ pub fn connections(bytes: &[u8]) -> Result<Vec<Connection>, Damage> {
         match record {
             Record::Begin(begin) => {
                 found.insert(number, Connection { begin, events: Vec::new() });
+            }
+            Record::Describe(segments) => {
+                let events = found.get_mut(&number).map(|connection| &mut connection.events);
+                if let Some(Record::Take(_, raw)) = events.and_then(|events| events.last_mut()) {
+                    raw.segments = segments;
+                }
             }
             record => {
                 let connection = found.get_mut(&number);
@@ -154,7 +160,9 @@ impl Stage {
                 let same = usize::try_from(*unanswered) == Ok(open);
                 if same { Ok(()) } else { Err(format!("{unanswered} open at the end, not {open}")) }
             }
-            Record::Begin(_) | Record::Full => Err("a record in a place where it cannot be".into()),
+            Record::Begin(_) | Record::Full | Record::Describe(_) => {
+                Err("a record in a place where it cannot be".into())
+            }
         }
     }
 
@@ -162,8 +170,14 @@ impl Stage {
     fn put(&mut self, raw: &Raw) -> Result<(), String> {
         let abi = self.front.abi();
         let (front, pages) = (&mut self.front, &mut self.pages);
-        let own = |reference| *pages.entry(reference).or_insert_with(|| front.buffer());
-        let words = words(raw, abi, own);
+        let mut own = |reference| *pages.entry(reference).or_insert_with(|| front.buffer());
+        let words = words(raw, abi, &mut own);
+        if let Some(Indirect { descriptors, .. }) = raw.indirect {
+            let mut described = Vec::new();
+            segment_words(raw, &mut own, &mut described);
+            let page = own(descriptors);
+            self.front.page(page).store_all(0, &described);
+        }
         for _ in 0..TURNS_MAX {
             if self.front.put(&words) {
                 self.replayed.taken(raw.clone());
@@ -245,11 +259,13 @@ impl Ledger {
     /// Takes an answer in: it must be one that is waited for, and a flush comes last.
     fn answered(&mut self, response: &Response) -> Result<(), String> {
         let Response { id, operation, status } = *response;
-        let waits = |raw: &Raw| (raw.id, raw.operation) == (id, operation);
+        // An indirect request is answered as what it is for, if those were agreed on.
+        let names = |raw: &Raw| [raw.operation, asked(raw)].contains(&operation);
+        let waits = |raw: &Raw| raw.id == id && names(raw);
         let at = self.flight.iter().position(waits);
         let at = at.ok_or_else(|| format!("{response:?} is an answer to nothing"))?;
-        let asked = self.flight.remove(at);
-        if asked.operation == FLUSH && status == Status::Okay {
+        let flush = self.flight.remove(at).operation == FLUSH;
+        if flush && status == Status::Okay {
             self.flushes += 1;
             if let Some(early) = self.flight[..at].iter().find(|raw| writes(raw)) {
                 return Err(format!("flush {id:#x} is answered before {early:?}"));
@@ -290,21 +306,36 @@ const DISCARD: u8 = 5;
 
 /// Whether a flush that was taken later waits for it.
 fn writes(raw: &Raw) -> bool {
-    matches!(raw.operation, WRITE | DISCARD)
+    matches!(asked(raw), WRITE | DISCARD)
+}
+
+/// What a request is for.
+const fn asked(raw: &Raw) -> u8 {
+    if raw.indirect.is_some() { raw.count } else { raw.operation }
 }
 
 /// The words of a request as its front wrote it, with other references.
 pub(crate) fn words(raw: &Raw, abi: Abi, mut own: impl FnMut(GrantRef) -> GrantRef) -> Vec<u32> {
-    let mut words = vec![u32::from_le_bytes([raw.operation, raw.count, 0, 0])];
+    let [low, high] = raw.indirect.map_or([0; 2], |indirect| indirect.count.to_le_bytes());
+    let mut words = vec![u32::from_le_bytes([raw.operation, raw.count, low, high])];
     // In the 64-bit layout the id is aligned.
     words.resize(if abi == Abi::X86_64 { 2 } else { 1 }, 0);
     words.extend([halves(raw.id), halves(raw.sector)].as_flattened());
     if raw.operation == DISCARD {
         words.extend(halves(raw.discard_sectors));
     }
+    match raw.indirect {
+        // Behind the number of the device.
+        Some(Indirect { descriptors, .. }) => words.extend([0, own(descriptors).0]),
+        None => segment_words(raw, own, &mut words),
+    }
+    words
+}
+
+/// Appends the segments of a request, as a slot or a page of descriptors has them.
+fn segment_words(raw: &Raw, mut own: impl FnMut(GrantRef) -> GrantRef, words: &mut Vec<u32>) {
     for it in &raw.segments {
         let ends = u32::from_le_bytes([it.first_sector, it.last_sector, 0, 0]);
         words.extend([own(it.reference).0, ends]);
     }
-    words
 }

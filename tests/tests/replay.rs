@@ -37,12 +37,13 @@ impl Drop for Scratch {
 /// A request that is mostly lawful, of so many words; none fails for its grants alone.
 fn wild(random: &mut Random, terms: &Terms, good: &[GrantRef], words: usize) -> Slot {
     let grants = (good[0].0, u32::try_from(good.len()).expect("few"));
-    let wild = Wild { terms, grants, segments_max: 11 };
+    let wild = Wild { terms, grants, segments_max: 11, descriptors: None };
     let mut slot = [0; SLOT_WORDS];
     loop {
         wild.fill(random, &mut slot);
         let bytes: Vec<u8> = slot[..words].iter().flat_map(|word| word.to_le_bytes()).collect();
-        let used = judge(&bytes, terms).work.map(|work| work.segments[..work.count].to_vec());
+        let used =
+            judge(&bytes, terms, |_| None).work.map(|work| work.segments[..work.count].to_vec());
         let usable = |segment: &(u32, u8, u8)| good.contains(&GrantRef(segment.0));
         if used.unwrap_or_default().iter().all(usable) {
             return slot;
@@ -53,7 +54,7 @@ fn wild(random: &mut Random, terms: &Terms, good: &[GrantRef], words: usize) -> 
 /// A disk that does everything, or neither flushes nor discards.
 fn terms(wide: bool, able: bool) -> Terms {
     let sectors = SECTORS as u64;
-    Terms { wide, sectors, unit: 1, read_only: false, flush: able, discard: able }
+    Terms { wide, sectors, unit: 1, read_only: false, flush: able, discard: able, indirect: 0 }
 }
 
 /// The trace of a session in the simulator that served so many requests, and whose disk had twice as

@@ -338,12 +338,13 @@ fn an_image_that_is_not_there_is_refused_with_its_reason() {
 fn a_guest_with_too_few_grants_or_pages_says_so_and_holds_nothing() {
     let full = DeviceError::Setup(SetupError::Grant(GrantError::TableFull));
     let short = DeviceError::Setup(SetupError::OutOfMemory);
-    for count in (0..4).chain(8..12).chain(298..304) {
+    for count in (0..4).chain(8..12).chain(324..328) {
         let grants = Limits { grants: 8 + count, ..Limits::default() };
         let pages = Limits { pages: count as usize, ..Limits::default() };
-        // The ring takes one page and one grant, the pool the others: where grants are short, half of
-        // them, as often as that is more than a request has.
-        for (limits, least, error) in [(grants, 10, &full), (pages, 301, &short)] {
+        // The ring takes one page and one grant, the pool the others, and for each 12 of it one that
+        // has the segments of a longer request: where grants are short, half of them, as often as that
+        // is more than a request has.
+        for (limits, least, error) in [(grants, 10, &full), (pages, 326, &short)] {
             let mut world = World::new(11);
             world.image("/a.img", SECTORS);
             let mut guest = world.guest(5);

@@ -7,7 +7,7 @@ use tests::torture::{Flicker, Tally, answers, pages, requests};
 
 #[test]
 fn hostile_requests_are_read_as_the_oracle_reads_them() {
-    let memory = Flicker::new(1024, 0);
+    let memory = Flicker::new(2048, 0);
     let mut tally = Tally::default();
     requests::play(&memory, &mut Random::new(1), 30_000, &mut tally);
     assert_eq!(tally.requests, 30_000);

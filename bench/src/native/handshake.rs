@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use blkback::{Bell, Link, Past, RingPages};
 use blkfront::{Device, Wishes};
-use blkif::{Abi, BackOffer, Discard, Features, FrontOffer, Geometry, ORDER_MAX};
+use blkif::{Abi, BackOffer, Discard, Features, FrontOffer, Geometry, INDIRECT_MAX, ORDER_MAX};
 use ring::Page;
 use sim::{Domain, Sim};
 use xen::{Access, DomainId, Maps, Port, Store, Transaction};
@@ -39,7 +39,9 @@ pub(super) fn connected(
         Ok::<(), ()>(())
     };
     let features = Features::PERSISTENT;
-    let offer = BackOffer { max_order: ORDER_MAX, features, discard: Discard::default() };
+    let (max_order, indirect_max) = (ORDER_MAX, INDIRECT_MAX);
+    let discard = Discard::default();
+    let offer = BackOffer { max_order, indirect_max, features, discard };
     let order = depth.div_ceil(32).next_power_of_two().ilog2();
     let wishes = Wishes { order, pool_pages: depth as usize };
     let ends = (pages.clone(), Line(event.clone()));

@@ -34,7 +34,8 @@ pub struct Shape {
 /// A disk that all requests here fit.
 pub(super) fn terms() -> (Geometry, Agreed) {
     let features = Features::PERSISTENT;
-    let agreed = Agreed { abi: ABI, order: 0, features, discard_limits: Discard::default() };
+    let discard_limits = Discard::default();
+    let agreed = Agreed { abi: ABI, order: 0, indirect_max: 0, features, discard_limits };
     (Geometry::new(1 << 40).expect("a disk of that size"), agreed)
 }
 
@@ -55,7 +56,7 @@ pub(super) fn answer(raw: Raw, disk: &Geometry, agreed: &Agreed) -> Response {
             let request = black_box(request);
             Response { id: request.id, operation: request.operation.wire(), status: Status::Okay }
         }
-        Err(reject) => reject.response(),
+        Err(reject) => reject.response,
     }
 }
 

@@ -3,7 +3,7 @@
 //! Requests are taken, checked, given their memory, and become jobs in the order of their arrival.
 //! A flush waits on the way for the writes before it.
 
-use blkif::{Operation, Request, Status};
+use blkif::{Operation, Raw, Request, Status};
 use ring::Broken;
 use xen::{Events, Maps};
 
@@ -24,19 +24,36 @@ impl<M: Maps, D: Disk<Buffer<M::Page>>, E: Events, Q: Queue> Session<M, D, E, Q>
         let slots = self.agreed.abi.layout(self.agreed.order).slots();
         let before = self.counters.requests;
         for _ in 0..slots {
-            let Some(raw) = self.ring.take()? else { break };
+            let Some(mut raw) = self.ring.take()? else { break };
             self.counters.requests += 1;
+            if !self.described(&mut raw) {
+                self.refuse(raw.answer(&self.agreed, Status::Error), Fault::Grant);
+                continue;
+            }
             match raw.check(&self.geometry, &self.agreed) {
                 Ok(request) if self.is_refused(&request) => {
                     let response = Pending::<()>::new(request).answer(Status::Error);
                     self.refuse(response, Fault::FailedFlush);
                 }
                 Ok(request) => self.batch.push(request),
-                Err(reject) => self.refuse(reject.response(), Fault::Rejected(reject.reason)),
+                Err(reject) => self.refuse(reject.response, Fault::Rejected(reject.reason)),
             }
         }
         self.counters.batches += u64::from(self.counters.requests > before);
         Ok(())
+    }
+
+    /// Fetches the segments of an indirect request, if they are wanted. Tells whether that could be
+    /// done.
+    fn described(&mut self, raw: &mut Raw) -> bool {
+        let Some(indirect) = raw.to_fetch(&self.agreed) else { return true };
+        let segments = self.pages.describe(indirect, &mut self.counters);
+        let is_known = segments.is_some();
+        if let Some(segments) = segments {
+            self.ring.described(&segments);
+            raw.segments = segments;
+        }
+        is_known
     }
 
     /// After a failed flush nothing may claim to have reached the disk.

@@ -9,13 +9,16 @@
 use std::ops::Deref;
 use std::sync::Arc;
 
-use blkif::{Operation, Request, SEGMENTS_MAX};
+use blkif::{Agreed, Indirect, Operation, Request, Segments, segments_in};
 use ring::Page;
 use xen::{Access, Direction, DomainId, GrantCopy, GrantRef, Maps};
 
 use super::cache::Cache;
 use super::counters::Counters;
 use crate::disk::Extent;
+
+/// A segment in a page of descriptors.
+const SEGMENT_BYTES: u16 = 8;
 
 /// A page for the disk to work on.
 #[derive(Clone)]
@@ -54,21 +57,68 @@ pub(super) struct Pages<M: Maps> {
     missing: Vec<GrantRef>,
 }
 
+#[expect(clippy::large_enum_variant, reason = "there is one for each device")]
 enum Way<P> {
-    Kept(Cache<P>),
+    Kept {
+        data: Cache<P>,
+        /// Pages of descriptors, read only: they may be granted so.
+        descriptors: Cache<P>,
+    },
     Copied(Vec<Arc<Page>>),
 }
 
 impl<M: Maps> Pages<M> {
-    /// `slots` is the number of requests that can be in flight.
-    pub(super) fn new(maps: M, peer: DomainId, persistent: bool, slots: u32) -> Self {
-        let way = if persistent {
-            Way::Kept(Cache::new(slots as usize * SEGMENTS_MAX))
+    pub(super) fn new(maps: M, peer: DomainId, agreed: &Agreed) -> Self {
+        let slots = agreed.abi.layout(agreed.order).slots() as usize;
+        let way = if agreed.persistent() {
+            let data = Cache::new(slots * agreed.segments_max());
+            Way::Kept { data, descriptors: Cache::new(slots) }
         } else {
             Way::Copied(Vec::new())
         };
-        let spare_max = slots as usize;
+        let spare_max = slots;
         Self { maps, peer, way, spare: Vec::new(), spare_max, missing: Vec::new() }
+    }
+
+    /// The segments of an indirect request, as they are now: whatever becomes of the page of
+    /// descriptors, it is not looked at again. `None` if its grant cannot be used.
+    pub(super) fn describe(
+        &mut self,
+        Indirect { count, descriptors: reference }: Indirect,
+        counters: &mut Counters,
+    ) -> Option<Segments> {
+        match &mut self.way {
+            Way::Kept { descriptors, .. } => {
+                descriptors.tick();
+                if let Some(page) = descriptors.find(reference) {
+                    return Some(segments_in(&*page, count));
+                }
+                descriptors.make_room(1);
+                counters.map_calls += 1;
+                let pages = self.maps.map(self.peer, &[reference], Access::Read).ok()?;
+                counters.pages_mapped += pages.len() as u64;
+                let segments = pages.first().map(|page| segments_in(&**page, count));
+                descriptors.insert(&[reference], pages);
+                segments
+            }
+            Way::Copied(pool) => {
+                let page = pool.pop().unwrap_or_default();
+                let mut copies = [GrantCopy {
+                    reference,
+                    local: &page,
+                    offset_bytes: 0,
+                    length_bytes: count * SEGMENT_BYTES,
+                    direction: Direction::FromPeer,
+                    done: false,
+                }];
+                counters.copy_calls += 1;
+                counters.copies += 1;
+                self.maps.copy(self.peer, &mut copies);
+                let segments = copies[0].done.then(|| segments_in(&*page, count));
+                pool.push(page);
+                segments
+            }
+        }
     }
 
     /// Finds the memory of all requests of a batch, in their order, with the data of those that
@@ -79,8 +129,8 @@ impl<M: Maps> Pages<M> {
         fetched: &mut Vec<Fetched<M::Page>>,
         counters: &mut Counters,
     ) {
-        if let Way::Kept(cache) = &mut self.way {
-            cache.tick();
+        if let Way::Kept { data, .. } = &mut self.way {
+            data.tick();
             fetched.extend(batch.iter().map(|request| self.kept(request)));
             self.map(batch, fetched, counters);
         } else {
@@ -112,21 +162,21 @@ impl<M: Maps> Pages<M> {
     }
 
     fn map_missing(&mut self, requests: &[&Request], counters: &mut Counters) -> bool {
-        let Way::Kept(cache) = &mut self.way else { return false };
+        let Way::Kept { data, .. } = &mut self.way else { return false };
         let references = requests.iter().flat_map(|it| &it.segments).map(|it| it.reference);
         self.missing.clear();
-        self.missing.extend(references.filter(|&reference| cache.find(reference).is_none()));
+        self.missing.extend(references.filter(|&reference| data.find(reference).is_none()));
         self.missing.sort_unstable();
         self.missing.dedup();
         if self.missing.is_empty() {
             return true;
         }
-        cache.make_room(self.missing.len());
+        data.make_room(self.missing.len());
         counters.map_calls += 1;
         match self.maps.map(self.peer, &self.missing, Access::Write) {
             Ok(pages) => {
                 counters.pages_mapped += pages.len() as u64;
-                cache.insert(&self.missing, pages);
+                data.insert(&self.missing, pages);
                 true
             }
             Err(_) => false,
@@ -134,10 +184,10 @@ impl<M: Maps> Pages<M> {
     }
 
     fn kept(&mut self, request: &Request) -> Fetched<M::Page> {
-        let Way::Kept(cache) = &mut self.way else { return None };
+        let Way::Kept { data, .. } = &mut self.way else { return None };
         let mut extents = self.spare.pop().unwrap_or_default();
         for segment in &request.segments {
-            let Some(page) = cache.find(segment.reference) else {
+            let Some(page) = data.find(segment.reference) else {
                 self.give_back(extents);
                 return None;
             };
@@ -190,7 +240,7 @@ impl<M: Maps> Pages<M> {
         reads: &[Read<'_, M::Page>],
         counters: &mut Counters,
     ) -> Vec<usize> {
-        if matches!(self.way, Way::Kept(_)) {
+        if matches!(self.way, Way::Kept { .. }) {
             return Vec::new();
         }
         let mut copies = Vec::new();

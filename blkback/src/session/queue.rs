@@ -5,7 +5,7 @@
 
 use std::ops::Deref;
 
-use blkif::{Abi, Agreed, Raw, Response};
+use blkif::{Abi, Agreed, Raw, Response, Segments};
 use ring::{
     Back, Broken, Full, Index, Memory, Notify, PAGE_WORDS, Page, Rest, load_pages, store_pages,
 };
@@ -38,6 +38,10 @@ pub trait Queue {
     /// # Errors
     /// [`Broken`] as for [`take`](Self::take).
     fn rest(&mut self) -> Result<Rest, Broken>;
+
+    /// Hears what the descriptors of the request taken last say, if it is an indirect one and they
+    /// were fetched.
+    fn described(&mut self, _segments: &Segments) {}
 
     /// Hears that requests taken from now on may reach up to so many sectors.
     fn grown(&mut self, _sectors: u64) {}

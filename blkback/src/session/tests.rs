@@ -2,5 +2,6 @@
 
 mod bench;
 mod hostile;
+mod indirect;
 mod order;
 mod service;

@@ -1,13 +1,14 @@
 //! The form of a trace file: what each record says, as bytes and back.
 //!
 //! ```text
-//! file      "pvblktr1", then records
+//! file      "pvblktr2", then records
 //! record    kind: u8, length of the rest in bytes: u8, connection: u32, the rest
-//! 1 begin   peer: u16, request layout: u8 (64 or 32), ring order: u8, features: u32, index: u32,
-//!           sectors: u64, sector size: u32, physical sector size: u32, info: u32,
-//!           failed flush: u8, name of the device: text
+//! 1 begin   peer: u16, request layout: u8 (64 or 32), ring order: u8, segments of an indirect
+//!           request: u8, features: u32, index: u32, sectors: u64, sector size: u32,
+//!           physical sector size: u32, info: u32, failed flush: u8, name of the device: text
 //! 2 take    index: u32, operation: u8, count: u8, id: u64, sector: u64, discarded sectors: u64,
-//!           for each segment grant: u32, first sector: u8, last sector: u8
+//!           of an indirect request segments: u16, descriptors: u32, of any other one for each
+//!           segment grant: u32, first sector: u8, last sector: u8
 //! 3 put     index: u32, id: u64, operation: u8, status: i16
 //! 4 publish index: u32, event sent: u8
 //! 5 rest    index: u32, more to take: u8
@@ -15,6 +16,7 @@
 //! 7 end     requests without an answer: u32
 //! 8 full    nothing; the trace has reached its limit and says no more
 //! 9 grow    sectors: u64, of the disk as it is from then on
+//! 10 describe  the segments of the request taken last, as above
 //! ```
 //!
 //! Numbers are little-endian. Connections are numbered in the order in which they begin. What a
@@ -22,12 +24,15 @@
 
 use std::fmt;
 
-use blkif::{Abi, Agreed, Discard, Features, Geometry, Info, Raw, Response, Segment, Status};
+use blkif::{
+    Abi, Agreed, Discard, Features, Geometry, INDIRECT, INDIRECT_MAX, Indirect, Info, Raw,
+    Response, Segment, Segments, Status,
+};
 use ring::{Broken, Index, Notify, Rest};
 use xen::{DomainId, GrantRef};
 
 /// What a trace file begins with.
-pub const MAGIC: [u8; 8] = *b"pvblktr1";
+pub const MAGIC: [u8; 8] = *b"pvblktr2";
 /// Bytes of a record in front of what its kind says.
 const HEAD_BYTES: usize = 6;
 /// The longest name of a device that is kept, in bytes.
@@ -40,6 +45,8 @@ pub enum Record {
     Begin(Begin),
     /// A request was taken: its index, and all that was copied of it.
     Take(Index, Raw),
+    /// The segments of the indirect request that was taken last.
+    Describe(Segments),
     /// An answer was put.
     Put(Index, Response),
     /// Answers up to this index were made visible.
@@ -130,8 +137,9 @@ impl Record {
             Self::End(unanswered) => out.extend(unanswered.to_le_bytes()),
             Self::Full => {}
             Self::Grow(sectors) => out.extend(sectors.to_le_bytes()),
+            Self::Describe(segments) => write_segments(segments, out),
         }
-        // The longest are a name of 64 bytes and a request of 11 segments.
+        // The longest has 32 segments: 192 bytes.
         out[start + 1] = u8::try_from(out.len() - start - HEAD_BYTES).unwrap_or(u8::MAX);
     }
 
@@ -146,6 +154,7 @@ impl Record {
             Self::End(_) => 7,
             Self::Full => 8,
             Self::Grow(_) => 9,
+            Self::Describe(_) => 10,
         }
     }
 
@@ -171,6 +180,7 @@ impl Record {
             7 => Self::End(fields.word()?),
             8 => Self::Full,
             9 => Self::Grow(fields.double()?),
+            10 => Self::Describe(read_segments(fields)?),
             _ => return Some(None),
         }))
     }
@@ -202,7 +212,7 @@ impl Begin {
             Abi::X86_64 => 64,
             Abi::X86_32 => 32,
         });
-        out.push(u8::try_from(agreed.order).unwrap_or(u8::MAX));
+        out.extend([u8::try_from(agreed.order).unwrap_or(u8::MAX), agreed.indirect_max]);
         out.extend(agreed.features.bits().to_le_bytes());
         out.extend(index.raw().to_le_bytes());
         out.extend(geometry.sectors.to_le_bytes());
@@ -221,6 +231,7 @@ impl Begin {
             _ => return None,
         };
         let order = Some(u32::from(fields.byte()?)).filter(|&order| order <= blkif::ORDER_MAX)?;
+        let indirect_max = Some(fields.byte()?).filter(|&most| most <= INDIRECT_MAX)?;
         let features = Features::from_bits_truncate(fields.word()?);
         let index = fields.index()?;
         let mut geometry = Geometry::new(fields.double()?).ok()?;
@@ -230,7 +241,8 @@ impl Begin {
         geometry.info = Info::from_bits_truncate(fields.word()?);
         let failed_flush = fields.byte()? != 0;
         let name = String::from_utf8_lossy(fields.0).into_owned();
-        let agreed = Agreed { abi, order, features, discard_limits: Discard::default() };
+        let discard_limits = Discard::default();
+        let agreed = Agreed { abi, order, indirect_max, features, discard_limits };
         Some(Self { peer, agreed, index, geometry, failed_flush, name })
     }
 }
@@ -240,7 +252,17 @@ fn write_request(raw: &Raw, out: &mut Vec<u8>) {
     for word in [raw.id, raw.sector, raw.discard_sectors] {
         out.extend(word.to_le_bytes());
     }
-    for segment in &raw.segments {
+    match raw.indirect {
+        Some(Indirect { count, descriptors }) => {
+            out.extend(count.to_le_bytes());
+            out.extend(descriptors.0.to_le_bytes());
+        }
+        None => write_segments(&raw.segments, out),
+    }
+}
+
+fn write_segments(segments: &Segments, out: &mut Vec<u8>) {
+    for segment in segments {
         out.extend(segment.reference.0.to_le_bytes());
         out.extend([segment.first_sector, segment.last_sector]);
     }
@@ -249,13 +271,24 @@ fn write_request(raw: &Raw, out: &mut Vec<u8>) {
 fn read_request(fields: &mut Fields<'_>) -> Option<Raw> {
     let (operation, count) = (fields.byte()?, fields.byte()?);
     let (id, sector, discard_sectors) = (fields.double()?, fields.double()?, fields.double()?);
-    let mut segments = blkif::Segments::new();
+    let (mut indirect, mut segments) = (None, Segments::new());
+    if operation == INDIRECT {
+        let count = u16::from_le_bytes(fields.take()?);
+        indirect = Some(Indirect { count, descriptors: GrantRef(fields.word()?) });
+    } else {
+        segments = read_segments(fields)?;
+    }
+    Some(Raw { operation, count, id, sector, discard_sectors, segments, indirect })
+}
+
+fn read_segments(fields: &mut Fields<'_>) -> Option<Segments> {
+    let mut segments = Segments::new();
     while !fields.0.is_empty() {
         let reference = GrantRef(fields.word()?);
         let (first_sector, last_sector) = (fields.byte()?, fields.byte()?);
         segments.try_push(Segment { reference, first_sector, last_sector }).ok()?;
     }
-    Some(Raw { operation, count, id, sector, discard_sectors, segments })
+    Some(segments)
 }
 
 fn read_response(fields: &mut Fields<'_>) -> Option<Response> {
@@ -299,6 +332,7 @@ mod tests {
         let agreed = Agreed {
             abi: Abi::X86_32,
             order: 4,
+            indirect_max: INDIRECT_MAX,
             features: Features::PERSISTENT | Features::DISCARD,
             discard_limits: Discard::default(),
         };
@@ -314,12 +348,19 @@ mod tests {
         };
         let segment = Segment { reference: GrantRef(u32::MAX), first_sector: 1, last_sector: 255 };
         let raw = Raw {
-            operation: 6,
+            operation: 7,
             count: 200,
             id: u64::MAX,
             sector: 1 << 63,
             discard_sectors: 3,
-            segments: [segment; 11].into(),
+            segments: [segment; 11].into_iter().collect(),
+            indirect: None,
+        };
+        let indirect = Raw {
+            operation: INDIRECT,
+            segments: Segments::new(),
+            indirect: Some(Indirect { count: u16::MAX, descriptors: GrantRef(7) }),
+            ..raw.clone()
         };
         let response = Response { id: 9, operation: 6, status: Status::Unsupported };
         let index = Index::new(5);
@@ -327,6 +368,8 @@ mod tests {
         [
             Record::Begin(begin),
             Record::Take(index, raw),
+            Record::Take(index, indirect),
+            Record::Describe([segment; blkif::SEGMENTS_MAX].into()),
             Record::Put(index, response),
             Record::Publish(index, Notify::Needed),
             Record::Publish(index, Notify::Spared),
@@ -336,6 +379,7 @@ mod tests {
             Record::End(3),
             Record::Full,
             Record::Grow(u64::MAX),
+            Record::Describe(Segments::new()),
         ]
         .into_iter()
         .zip(70_000..)

@@ -56,7 +56,8 @@ impl Queue for Script {
 
 fn link() -> Link<()> {
     let (abi, features) = (Abi::X86_64, Features::FLUSH);
-    let agreed = Agreed { abi, order: 0, features, discard_limits: Discard::default() };
+    let discard_limits = Discard::default();
+    let agreed = Agreed { abi, order: 0, indirect_max: 32, features, discard_limits };
     let geometry = Geometry::new(16).unwrap();
     Link { peer: DomainId(5), ring: (), port: Port(1), agreed, geometry, past: Past::default() }
 }
@@ -87,6 +88,7 @@ fn everything_that_passes_is_written_down_once_and_in_order() {
     let mut other = tape(&trace, "6/51712").around(Script::new(0));
     let mut ring = tape(&trace, "5/51712").around(Script::new(2));
     ring.grown(32);
+    ring.described(&Segments::new());
     assert_eq!(serve(&mut ring), 2);
     drop(ring);
     assert_eq!(other.rest(), Ok(Rest::Idle));
@@ -105,7 +107,8 @@ fn everything_that_passes_is_written_down_once_and_in_order() {
         ]
     };
     let end = [Record::Broken(BROKEN), Record::End(0)];
-    let want = [&[Record::Grow(32)], &turn(u32::MAX, 0)[..], &turn(0, 1), &end];
+    let before = [Record::Grow(32), Record::Describe(Segments::new())];
+    let want = [&before, &turn(u32::MAX, 0)[..], &turn(0, 1), &end];
     assert_eq!(own[1..], want.concat().iter().collect::<Vec<_>>());
     assert!(matches!(&found.last().unwrap(), (0, Record::Rest(..))));
 }

@@ -33,6 +33,7 @@ pub(crate) const SECTORS: u64 = 64;
 /// Where the ring's words are, in bytes.
 const REQUESTS_PRODUCED: u64 = 0;
 const RESPONSES_PRODUCED: u64 = 8;
+const RESPONSE_EVENT: u64 = 12;
 const SLOTS: u64 = 64;
 const SLOT_BYTES: u64 = 112;
 /// What is written; each page differs.
@@ -50,7 +51,7 @@ pub(crate) struct Life {
     /// Answers that said that all is well.
     done: u32,
     /// Its last word, if it said one: how it ended.
-    last: Option<u8>,
+    pub(crate) last: Option<u8>,
     /// What it said that was not so.
     pub(crate) lies: Vec<String>,
 }
@@ -85,12 +86,12 @@ impl Front {
         let pair = socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None);
         let (events, theirs) = pair.expect("a pair of sockets");
         let image = OpenOptions::new().read(true).write(true).open(image).expect("an image");
-        // As `Begin` of `blkback/src/orders.rs`: guest, port, layout, order, features, two of discards,
-        // five of the geometry, four of the image, the past, no trace, the ring's reference.
+        // As `Begin` of `blkback/src/orders.rs`: guest, port, layout, order, indirect segments, features,
+        // two of discards, four of the geometry, four of the image, the past, no trace, the ring's reference.
         let features = u64::from((Features::PERSISTENT | Features::FLUSH).bits());
         let (guest, port, reference) = (1, 9, 0);
         let words =
-            [guest, port, 0, 0, features, 0, 0, SECTORS, 512, 512, 0, SECTORS, 512, 0, 0, 0, 0];
+            [guest, port, 0, 0, 0, features, 0, 0, SECTORS, 512, 512, 0, SECTORS, 512, 0, 0, 0, 0];
         let begin = words.into_iter().chain([reference]).flat_map(u64::to_ne_bytes);
         let begin: Vec<u8> = begin.collect();
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(3))];
@@ -182,6 +183,10 @@ impl Front {
         let words = request.words(Abi::X86_64, 0);
         let bytes: Vec<u8> = words.iter().flat_map(|word| word.to_ne_bytes()).collect();
         self.write(SLOTS + u64::from(self.produced) * SLOT_BYTES, &bytes);
+        if self.word(RESPONSES_PRODUCED) == self.produced {
+            // With the first answer to come.
+            self.write(RESPONSE_EVENT, &(self.produced + 1).to_ne_bytes());
+        }
         self.produced += 1;
         self.write(REQUESTS_PRODUCED, &self.produced.to_ne_bytes());
         self.pending = true;

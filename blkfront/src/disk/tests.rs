@@ -4,7 +4,7 @@ use alloc::vec;
 use alloc::vec::Vec;
 
 use XenbusState::{Connected, InitWait};
-use blkif::Reason;
+use blkif::{Raw, Reason};
 use ring::{Index, Memory};
 use xen::XenbusState;
 
@@ -12,6 +12,7 @@ use super::*;
 use crate::fake::{FRONT, FakeBack, FakeEvents, FakeGrants, back_says, directories};
 use crate::{Device, Wishes};
 
+mod indirect;
 mod order;
 
 struct Scene {

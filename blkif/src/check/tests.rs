@@ -3,11 +3,13 @@
 extern crate std;
 use std::boxed::Box;
 
-use ring::{Back, Front, Page};
+use ring::{Back, Front, Memory, Page};
 use xen::GrantRef;
 
 use super::*;
-use crate::{Abi, Discard, Features, Info, SECTORS_MAX, Segment};
+use crate::{
+    Abi, Discard, Features, INDIRECT, Info, SECTORS_MAX, SEGMENTS_MAX, Segment, segments_in,
+};
 
 fn disk(sectors: u64) -> Geometry {
     Geometry::new(sectors).unwrap()
@@ -15,7 +17,7 @@ fn disk(sectors: u64) -> Geometry {
 
 fn agreed(features: Features) -> Agreed {
     let discard = Discard { granularity_bytes: 512, alignment_bytes: 0 };
-    Agreed { abi: Abi::X86_64, order: 0, features, discard_limits: discard }
+    Agreed { abi: Abi::X86_64, order: 0, indirect_max: 32, features, discard_limits: discard }
 }
 
 fn all() -> Agreed {
@@ -24,7 +26,15 @@ fn all() -> Agreed {
 
 fn raw(operation: u8, sector: u64, pages: u8) -> Raw {
     let segments = (0..pages).map(|it| Segment::whole(GrantRef(it.into()))).collect();
-    Raw { operation, count: pages, id: 7, sector, discard_sectors: 0, segments }
+    Raw { operation, count: pages, id: 7, sector, discard_sectors: 0, segments, indirect: None }
+}
+
+/// An indirect request for `operation`, with as many segments as it says, as far as that goes.
+fn indirect(operation: u8, sector: u64, count: u16) -> Raw {
+    let whole = Segment::whole(GrantRef(1));
+    let segments = std::iter::repeat_n(whole, usize::from(count).min(SEGMENTS_MAX)).collect();
+    let indirect = Some(Indirect { count, descriptors: GrantRef(9) });
+    Raw { operation: INDIRECT, count: operation, segments, indirect, ..raw(0, sector, 0) }
 }
 
 fn discard(sector: u64, discard_sectors: u64) -> Raw {
@@ -32,11 +42,17 @@ fn discard(sector: u64, discard_sectors: u64) -> Raw {
 }
 
 fn reason(raw: Raw, disk: &Geometry, agreed: &Agreed) -> Option<Reason> {
-    let (id, operation) = (raw.id, raw.operation);
+    let (id, operation) = (raw.id, answered(&raw, agreed));
     let reject = raw.check(disk, agreed).err()?;
-    assert_eq!((reject.id, reject.operation), (id, operation), "an answer names its request");
-    assert_eq!(reject.response(), Response { id, operation, status: reject.status });
+    let answer = Response { id, operation, status: reject.reason.status() };
+    assert_eq!(reject.response, answer, "an answer names its request");
     Some(reject.reason)
+}
+
+/// The operation of the answer: that of the request, and of an indirect one what it asks for.
+fn answered(raw: &Raw, agreed: &Agreed) -> u8 {
+    let inner = raw.operation == INDIRECT && agreed.indirect_max > 0;
+    if inner { raw.count } else { raw.operation }
 }
 
 #[test]
@@ -50,7 +66,7 @@ fn of_256_operations_four_are_done_and_the_others_are_not_supported() {
             _ => {
                 let reject = answer.unwrap_err();
                 assert_eq!(reject.reason, Reason::UnknownOperation, "{operation}");
-                assert_eq!(reject.status, Status::Unsupported);
+                assert_eq!(reject.response.status, Status::Unsupported);
             }
         }
     }
@@ -61,7 +77,10 @@ fn a_feature_that_was_not_agreed_is_not_supported() {
     let none = agreed(Features::empty());
     for request in [raw(3, 0, 0), raw(3, 0, 1), discard(0, 8)] {
         let reject = request.check(&disk(8), &none).unwrap_err();
-        assert_eq!((reject.reason, reject.status), (Reason::NotAgreed, Status::Unsupported));
+        assert_eq!(
+            (reject.reason, reject.response.status),
+            (Reason::NotAgreed, Status::Unsupported)
+        );
     }
     assert_eq!(reason(raw(0, 0, 1), &disk(8), &none), None);
 }
@@ -78,6 +97,92 @@ fn a_read_or_write_has_1_to_11_segments_and_a_flush_0_to_11() {
                 _ => None,
             };
             assert_eq!(reason(request, &disk, &all()), expected, "{operation} {count}");
+        }
+    }
+}
+
+#[test]
+fn of_all_indirect_requests_reads_and_writes_of_as_many_segments_as_were_agreed_on_are_taken() {
+    for most in [0, 1, 5, 11, 12, 32] {
+        let agreed = Agreed { indirect_max: most, ..all() };
+        for operation in 0..=u8::MAX {
+            let mut request = indirect(operation, 0, 1);
+            for count in 0..=u16::MAX {
+                request.indirect = Some(Indirect { count, descriptors: GrantRef(9) });
+                let taken = operation <= 1 && (1..=u16::from(most)).contains(&count);
+                assert_eq!(request.to_fetch(&agreed), request.indirect.filter(|_| taken));
+            }
+            for count in [0, 1, 5, 6, 11, 12, 13, 32, 33, 256, 512, u16::MAX] {
+                let expected = match (operation, count) {
+                    _ if most == 0 => Some(Reason::NotAgreed),
+                    (2.., _) => Some(Reason::NotIndirect),
+                    (_, 0) => Some(Reason::Empty),
+                    (_, count) => (count > u16::from(most)).then_some(Reason::TooManySegments),
+                };
+                let request = indirect(operation, 0, count);
+                assert_eq!(reason(request, &disk(1000), &agreed), expected, "{operation} {count}");
+            }
+        }
+    }
+}
+
+#[test]
+fn an_indirect_request_is_held_against_the_rules_of_a_direct_one() {
+    let good = indirect(1, 8, 12);
+    assert_eq!(good.clone().check(&disk(104), &all()).unwrap().sectors, 96);
+    assert_eq!(reason(good.clone(), &disk(103), &all()), Some(Reason::PastTheEnd));
+    assert_eq!(reason(indirect(0, u64::MAX, 12), &disk(104), &all()), Some(Reason::PastTheEnd));
+    let sealed = Geometry { info: Info::READ_ONLY, ..disk(104) };
+    assert_eq!(reason(good.clone(), &sealed, &all()), Some(Reason::ReadOnly));
+    let coarse = Geometry { sector_size: 4096, ..disk(104) };
+    assert_eq!(reason(indirect(1, 7, 12), &coarse, &all()), Some(Reason::Unaligned));
+    for at in 0..12 {
+        let mut bad = good.clone();
+        bad.segments[at].last_sector = 8;
+        assert_eq!(reason(bad, &disk(104), &all()), Some(Reason::BadSegment), "{at}");
+    }
+}
+
+#[test]
+fn our_own_request_of_more_segments_than_a_slot_holds_is_held_against_what_was_agreed_on() {
+    let request = |operation, pages: usize| {
+        let segments = std::iter::repeat_n(Segment::whole(GrantRef(1)), pages).collect();
+        Raw::from(Request::transfer(7, operation, 0, segments))
+    };
+    let (none, some) = (Agreed { indirect_max: 0, ..all() }, all());
+    for pages in 1..=SEGMENTS_MAX {
+        for operation in [Operation::Read, Operation::Write] {
+            assert_eq!(reason(request(operation, pages), &disk(256), &some), None);
+            let answer = reason(request(operation, pages), &disk(256), &none);
+            assert_eq!(answer, (pages > 11).then_some(Reason::NotAgreed), "{pages}");
+        }
+        let flush = reason(request(Operation::Flush, pages), &disk(256), &some);
+        assert_eq!(flush, (pages > 11).then_some(Reason::NotIndirect), "{pages}");
+    }
+}
+
+#[test]
+fn our_own_requests_are_held_against_what_the_other_side_holds_them_against() {
+    let disks = [disk(100), Geometry { info: Info::READ_ONLY, sector_size: 4096, ..disk(96) }];
+    let terms = [all(), agreed(Features::empty()), Agreed { indirect_max: 12, ..all() }];
+    for operation in Operation::ALL {
+        for pages in [0, 1, 11, 12, 13, SEGMENTS_MAX] {
+            for sector in [0, 3, 4, 8, 88, 95, 96, u64::MAX] {
+                for (first_sector, last_sector) in [(0, 7), (1, 7), (0, 3), (0, 8), (5, 4)] {
+                    let one = Segment { reference: GrantRef(1), first_sector, last_sector };
+                    let segments = std::iter::repeat_n(one, pages).collect();
+                    let transfer = Request::transfer(7, operation, sector, segments);
+                    let sectors = sector.min(9);
+                    for request in [transfer.clone(), Request { sectors, ..transfer }] {
+                        for (disk, agreed) in disks.iter().flat_map(|it| terms.map(|all| (it, all)))
+                        {
+                            let theirs = Raw::from(request.clone()).check(disk, &agreed);
+                            let theirs = theirs.map(drop).map_err(|reject| reject.reason);
+                            assert_eq!(request.check(disk, &agreed), theirs, "{request:?}");
+                        }
+                    }
+                }
+            }
         }
     }
 }
@@ -189,7 +294,7 @@ fn any_slot(state: &mut u64) -> [u32; 28] {
     core::array::from_fn(|at| {
         let [a, b, c, d, lean, _, _, _] = next(state).to_le_bytes();
         match (at, lean % 8) {
-            (0, 1..) => u32::from_le_bytes([a % 7, b % 13, c, d]),
+            (0, 1..) => u32::from_le_bytes([a % 7, b % 13, c % 34, d / 250]),
             (1..=6, 1..) => u32::from(if at % 2 == 1 { a & 0x38 } else { a / 128 }),
             (7.., 1..) => u32::from_le_bytes([a % 4, 3 + b % 6, c, d]),
             _ => u32::from_le_bytes([a, b, c, d]),
@@ -197,10 +302,21 @@ fn any_slot(state: &mut u64) -> [u32; 28] {
     })
 }
 
+/// A page of descriptors of which most are good.
+fn any_page(state: &mut u64) -> Box<Page> {
+    let page = Box::new(Page::new());
+    for at in 0..SEGMENTS_MAX {
+        let [a, b, c, lean, ..] = next(state).to_le_bytes();
+        let (first, last) = if lean < 2 { (b, c) } else { (a % 4, 3 + b % 5) };
+        page.store_all(2 * at, &[u32::from(a), u32::from_le_bytes([first, last, c, lean])]);
+    }
+    page
+}
+
 #[test]
 fn whatever_stands_in_a_slot_becomes_a_lawful_request_or_an_answer() {
     let mut state = 1;
-    let mut lawful = 0;
+    let (mut lawful, mut described) = (0, 0);
     for round in 0..200_000_u64 {
         let abi = if round % 2 == 0 { Abi::X86_64 } else { Abi::X86_32 };
         let disk = Geometry { sector_size: 512 << (round % 4), ..disk(round % 300) };
@@ -210,23 +326,35 @@ fn whatever_stands_in_a_slot_becomes_a_lawful_request_or_an_answer() {
         let mut back = Back::attach(&*page, abi.layout(0));
         front.put(&slot[..abi.slot_words()]).unwrap();
         let _ = front.publish();
-        let raw = back.take(|reader| Raw::parse(reader, abi)).unwrap().unwrap();
+        let mut raw = back.take(|reader| Raw::parse(reader, abi)).unwrap().unwrap();
+        let indirect_max = if round % 3 == 0 { 0 } else { 32 };
+        if let Some(indirect) = raw.to_fetch(&Agreed { indirect_max, ..all() }) {
+            let page = any_page(&mut state);
+            raw.segments = segments_in(&*page, indirect.count);
+        }
         let before = raw.clone();
         let features = Features::from_bits_truncate(u32::from(next(&mut state).to_le_bytes()[0]));
-        match raw.check(&disk, &agreed(features)) {
+        let agreed = Agreed { indirect_max, ..agreed(features) };
+        let answered = answered(&before, &agreed);
+        match raw.check(&disk, &agreed) {
             Ok(request) => {
                 lawful += 1;
-                assert_eq!((request.id, request.operation.wire()), (before.id, before.operation));
+                described += u32::from(before.indirect.is_some());
+                assert_eq!((request.id, request.operation.wire()), (before.id, answered));
                 assert!(request.sector + request.sectors <= disk.sectors.max(1));
                 if request.operation != Operation::Discard {
                     let sum: usize = request.segments.iter().map(|it| it.length_bytes()).sum();
                     assert_eq!(sum as u64, request.sectors * 512);
                 }
             }
-            Err(reject) => assert_eq!((reject.id, reject.operation), (before.id, before.operation)),
+            Err(reject) => {
+                let Response { id, operation, .. } = reject.response;
+                assert_eq!((id, operation), (before.id, answered));
+            }
         }
     }
     assert!(lawful > 1000, "the generator reaches both outcomes: {lawful}");
+    assert!(described > 20, "and indirect requests: {described}");
 }
 
 #[test]
@@ -240,6 +368,7 @@ fn every_reason_has_a_text_of_its_own_and_only_what_is_not_done_here_is_unsuppor
         Reason::Unaligned,
         Reason::PastTheEnd,
         Reason::ReadOnly,
+        Reason::NotIndirect,
     ];
     let texts: std::collections::BTreeSet<_> =
         reasons.iter().map(std::string::ToString::to_string).collect();

@@ -162,7 +162,8 @@ fn back_written(offer: &BackOffer) -> Nodes {
 fn a_back_is_read_as_it_was_written_with_any_features() {
     for bits in 0..=Features::all().bits() {
         let features = Features::from_bits_truncate(bits);
-        let mut offer = BackOffer { max_order: 4, features, discard: Discard::default() };
+        let discard = Discard::default();
+        let mut offer = BackOffer { max_order: 4, indirect_max: 32, features, discard };
         if features.contains(Features::DISCARD) {
             offer.discard = Discard { granularity_bytes: 4096, alignment_bytes: 512 };
         }
@@ -173,8 +174,8 @@ fn a_back_is_read_as_it_was_written_with_any_features() {
 
 #[test]
 fn a_back_that_says_nothing_offers_one_page_and_nothing_else() {
-    let silent =
-        BackOffer { max_order: 0, features: Features::empty(), discard: Discard::default() };
+    let (features, discard) = (Features::empty(), Discard::default());
+    let silent = BackOffer { max_order: 0, indirect_max: 0, features, discard };
     assert_eq!(BackOffer::read(|_| None::<&str>), Ok(silent));
 }
 
@@ -185,9 +186,18 @@ fn a_back_with_larger_rings_than_ours_is_taken_at_our_limit() {
 }
 
 #[test]
+fn a_back_with_longer_requests_than_ours_is_taken_at_our_limit() {
+    for (said, taken) in [("1", 1), ("12", 12), ("32", 32), ("33", 32), ("256", 32), ("4096", 32)] {
+        let nodes = nodes(&[("feature-max-indirect-segments", said)]);
+        assert_eq!(BackOffer::read(|key| nodes.get(key)).unwrap().indirect_max, taken);
+    }
+}
+
+#[test]
 fn a_back_with_a_silly_node_is_refused_by_its_name() {
     for key in [
         "max-ring-page-order",
+        "feature-max-indirect-segments",
         "feature-persistent",
         "feature-flush-cache",
         "feature-discard",

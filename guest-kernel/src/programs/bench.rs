@@ -1,8 +1,7 @@
 //! `bench`: a throughput job in fio's words.
 //!
-//! Keeps `iodepth` I/Os of `bs` bytes in flight. An I/O that is longer than a request of the
-//! protocol (44 KiB) goes as several requests and counts once, when the last of them is done. The
-//! loop is submit, kick once, take what is complete, and sleep when nothing is: batches are as
+//! Keeps `iodepth` I/Os of `bs` bytes in flight. An I/O that is longer than a request of the disk (44
+//! to 128 KiB) goes as several requests and counts once, when the last of them is done. The loop is submit, kick once, take what is complete, and sleep when nothing is: batches are as
 //! large as the back lets them be.
 
 use alloc::format;
@@ -11,7 +10,7 @@ use alloc::vec;
 use alloc::vec::Vec;
 use core::time::Duration;
 
-use blkfront::{BUFFER_BYTES_MAX, Completion, Counters, Tag};
+use blkfront::{Completion, Counters, Tag};
 use blkif::Operation;
 
 use super::arguments::Arguments;
@@ -246,7 +245,8 @@ impl Run {
 
     /// Puts the requests of one I/O; `false` if there is no room for all of them now.
     fn start<M: Machine>(&mut self, disks: &mut Disks<M>, begin: Instant) -> Result<bool, Failure> {
-        let parts = self.job.block_bytes.div_ceil(BUFFER_BYTES_MAX);
+        let part_max = disks.disk(self.which)?.buffer_bytes_max();
+        let parts = self.job.block_bytes.div_ceil(part_max);
         let Some(at) = self.pending.iter().position(Option::is_none) else { return Ok(false) };
         if !self.has_room(&disks.disk(self.which)?, parts) {
             return if self.active > 0 { Ok(false) } else { Err(self.no_room(disks)) };
@@ -254,7 +254,7 @@ impl Run {
         let (operation, block) = self.choose();
         let mut sector = block * (self.job.block_bytes as u64 / 512);
         for part in 0..parts {
-            let length = (self.job.block_bytes - part * BUFFER_BYTES_MAX).min(BUFFER_BYTES_MAX);
+            let length = (self.job.block_bytes - part * part_max).min(part_max);
             let tag = self.put(disks, operation, (sector, length))?;
             self.owner[tag.place()] = at;
             sector += length as u64 / 512;

@@ -3,11 +3,12 @@
 use alloc::format;
 use alloc::string::String;
 
+use blkif::SECTOR_SIZE;
 use ring::PAGE_SIZE;
 
 use super::arguments::Arguments;
 use super::disks::Which;
-use super::stream::{Chunk, Reader, Span, Writer};
+use super::stream::{Chunk, Reader, Span, Writer, chunk_bytes};
 use super::{Disks, Failure, Machine, Speed};
 
 const USAGE: &str = "dd if=DISK of=DISK [bs=BYTES] [count=N] [skip=N] [seek=N]";
@@ -64,15 +65,21 @@ fn copy<M: Machine>(
 ) -> Result<bool, Failure> {
     let mut reader = Reader::new(disks, from, source)?;
     let mut writer = Writer::new(to);
+    // What one disk reads at once may be more than the other takes.
+    let most = chunk_bytes(&disks.disk(to)?);
     let mut page = [0; PAGE_SIZE];
     while let Some(Chunk { sector, data }) = reader.next(machine, disks)? {
-        let copy = writer.buffer(machine, disks, data.length_bytes())?;
-        for offset in (0..data.length_bytes()).step_by(PAGE_SIZE) {
-            let part = &mut page[..PAGE_SIZE.min(data.length_bytes() - offset)];
-            data.read(offset, part);
-            copy.write(offset, part);
+        let place = target.first + (sector - source.first);
+        for start in (0..data.length_bytes()).step_by(most) {
+            let length = most.min(data.length_bytes() - start);
+            let copy = writer.buffer(machine, disks, length)?;
+            for offset in (0..length).step_by(PAGE_SIZE) {
+                let part = &mut page[..PAGE_SIZE.min(length - offset)];
+                data.read(start + offset, part);
+                copy.write(offset, part);
+            }
+            writer.put(machine, disks, place + (start / SECTOR_SIZE) as u64, copy)?;
         }
-        writer.put(machine, disks, target.first + (sector - source.first), copy)?;
     }
     writer.finish(machine, disks)
 }

@@ -122,7 +122,8 @@ impl PlayDisk {
     }
 
     fn offer(&self) -> BackOffer {
-        BackOffer { max_order: 4, features: self.features, discard: Discard::default() }
+        let (features, discard) = (self.features, Discard::default());
+        BackOffer { max_order: 4, indirect_max: 0, features, discard }
     }
 
     fn say(&self, root: &Domain, state: XenbusState) {
@@ -230,7 +231,7 @@ impl PlayDisk {
                 let status = if done { Status::Okay } else { Status::Error };
                 Response { id, operation, status }
             }
-            Err(reject) => reject.response(),
+            Err(reject) => reject.response,
         };
         if self.mischief.error_at == at {
             response.status = Status::Error;

@@ -51,7 +51,7 @@ fn write<M: Machine>(
     (which, span): (Which, Span),
     pattern: &Pattern,
 ) -> Result<bool, Failure> {
-    let chunk = chunk_bytes(disks.disk(which)?.free_pages());
+    let chunk = chunk_bytes(&disks.disk(which)?);
     let mut writer = Writer::new(which);
     let mut left = span;
     let mut bytes = [0; SECTOR_BYTES];

@@ -1,6 +1,6 @@
 //! Reading and writing a run of sectors with many requests in flight.
 //!
-//! What is longer than a request (11 pages, 44 KiB) goes as several. A [`Reader`] hands out the
+//! What is longer than a request of the disk goes as several. A [`Reader`] hands out the
 //! buffers in the order of the disk, whatever the order of their completion; a [`Writer`] takes
 //! them as they come.
 
@@ -9,10 +9,10 @@ use alloc::format;
 #[cfg(any(target_os = "none", test))]
 use alloc::vec::Vec;
 
-use blkfront::{BUFFER_BYTES_MAX, Buffer, SubmitError, Tag};
+use blkfront::{Buffer, SubmitError, Tag};
 use blkif::Operation;
 
-use super::disks::Which;
+use super::disks::{AnyDisk, Which};
 use super::{Disks, Failure, Machine};
 
 /// The most requests that a stream has in flight.
@@ -77,7 +77,7 @@ pub(crate) struct Reader<M: Machine> {
 impl<M: Machine> Reader<M> {
     /// Nothing is read before [`next`](Self::next).
     pub(crate) fn new(disks: &mut Disks<M>, which: Which, span: Span) -> Result<Self, Failure> {
-        let chunk_bytes = chunk_bytes(disks.disk(which)?.free_pages());
+        let chunk_bytes = chunk_bytes(&disks.disk(which)?);
         let window = VecDeque::with_capacity(WINDOW_MAX);
         Ok(Self { which, left: span, chunk_bytes, window, filled: 0 })
     }
@@ -271,9 +271,9 @@ pub(crate) fn whole<M: Machine>(
     Ok(bytes)
 }
 
-/// How much one request of a stream carries, for a pool of this many pages.
-pub(crate) fn chunk_bytes(pool_pages: usize) -> usize {
-    (pool_pages / SHARE * 4096).clamp(4096, BUFFER_BYTES_MAX)
+/// How much one request of a stream carries.
+pub(crate) fn chunk_bytes<M: Machine>(disk: &AnyDisk<'_, M>) -> usize {
+    (disk.free_pages() / SHARE * 4096).clamp(4096, disk.buffer_bytes_max())
 }
 
 /// The next chunk of a span, in bytes.

@@ -10,8 +10,8 @@ use alloc::vec::Vec;
 use core::ops::Range;
 
 use arrayvec::ArrayVec;
-use blkfront::{BUFFER_BYTES_MAX, Buffer, Completion, SubmitError, Tag};
-use blkif::Operation;
+use blkfront::{Buffer, Completion, SubmitError, Tag};
+use blkif::{DIRECT_SEGMENTS_MAX, Operation};
 use ring::PAGE_SIZE;
 
 use super::Slot;
@@ -23,8 +23,8 @@ use crate::volumes::{Volume, find_swap};
 
 /// Sectors of 512 bytes in a page.
 const SECTORS: u64 = (PAGE_SIZE / 512) as u64;
-/// Pages in the longest request.
-const REQUEST_PAGES: usize = BUFFER_BYTES_MAX / PAGE_SIZE;
+/// Pages in the longest request: as many as any back takes.
+const REQUEST_PAGES: usize = DIRECT_SEGMENTS_MAX;
 
 /// A swap area in use.
 #[derive(Debug)]

@@ -4,18 +4,20 @@
 //! a page is touched that an accepted request does not name; a turn is bounded; in the end nothing
 //! is mapped.
 
+use std::cell::Cell;
+
 use blkback::Turn;
 use blkif::Response;
-use ring::Index;
+use ring::{Index, Memory};
 use sim::{OwnPage, Sim};
 use xen::{DomainId, GrantRef};
 
 use super::Share;
 use super::choices::Choices;
-use super::request::fill;
+use super::request::{described, fill};
 use crate::oracle::{ERROR, Terms, Verdict, Work, judge};
 use crate::torture::counter::agreed;
-use crate::torture::wild::{SLOT_WORDS, Slot, Wild};
+use crate::torture::wild::{Descriptors, SLOT_WORDS, Slot, Wild};
 use crate::{Manners, Platter, RawFront, Service, serve};
 
 /// Sectors of the disk.
@@ -58,6 +60,9 @@ struct Stage {
     first: GrantRef,
     /// The grants that can be used, with the number of the page.
     good: Vec<(usize, GrantRef)>,
+    /// The page of descriptors, and what is in it.
+    descriptors: GrantRef,
+    described: Descriptors,
     /// Pages whose grants were taken back, by their number.
     kept: Vec<(usize, OwnPage)>,
     asked: Vec<Asked>,
@@ -113,13 +118,19 @@ impl Stage {
             read_only: choices.rarely(16),
             flush: !choices.rarely(16),
             discard: !choices.rarely(16),
+            indirect: choices.of(&[0, 32]),
         };
         let (geometry, agreed) = agreed(&terms, order, choices.of(&[true, false]));
         let liar = !choices.valid();
         let sim = Sim::new(0);
         let guest = sim.domain(GUEST);
         let mut front = RawFront::lend(&guest, "", DomainId::ZERO, agreed.abi, (order, start));
+        let descriptors = front.buffer();
         let good: Vec<_> = (0..BUFFERS).map(|_| front.buffer()).enumerate().collect();
+        let grants = (good[0].1.0, u32::try_from(BUFFERS).expect("a few"));
+        let wild = Wild { terms: &terms, grants, segments_max: 11, descriptors: None };
+        let described = described(choices, &wild).unwrap_or([0; _]);
+        front.page(descriptors).store_all(0, &described);
         let platter = marked(&front, &good);
         if geometry.read_only() {
             platter.protect();
@@ -133,6 +144,8 @@ impl Stage {
             terms,
             first: good[0].1,
             good,
+            descriptors,
+            described,
             kept: Vec::new(),
             asked: Vec::new(),
             answered: 0,
@@ -167,7 +180,12 @@ impl Stage {
     /// Puts a request into the ring that is mostly lawful.
     fn ask(&mut self, choices: &mut Choices<'_>) {
         let count = u32::try_from(BUFFERS).expect("a few");
-        let wild = Wild { terms: &self.terms, grants: (self.first.0, count), segments_max: 11 };
+        let grants = (self.first.0, count);
+        let described = self.described;
+        let mut wild = Wild { terms: &self.terms, grants, segments_max: 11, descriptors: None };
+        if self.terms.indirect > 0 {
+            wild.descriptors = Some((self.descriptors.0, &described));
+        }
         let mut slot = [0; SLOT_WORDS];
         fill(choices, &wild, &mut slot);
         self.put(&slot);
@@ -177,11 +195,21 @@ impl Stage {
     fn put(&mut self, slot: &Slot) {
         let slot = &slot[..self.front.abi().layout(0).slot_words()];
         let bytes: Vec<u8> = slot.iter().copied().flat_map(u32::to_le_bytes).collect();
-        let Verdict { id, operation, work } = judge(&bytes, &self.terms);
-        // The ring's own pages may be used as any other, which would ruin the ring.
-        let of_ring = |&(it, ..): &(u32, u8, u8)| self.front.references().contains(&GrantRef(it));
-        let ruins = work.as_ref().is_ok_and(|it| it.segments[..it.count].iter().any(of_ring));
-        if ruins || !self.front.put(slot) {
+        let described: Vec<u8> = self.described.into_iter().flat_map(u32::to_le_bytes).collect();
+        let elsewhere = Cell::new(false);
+        let page = |it| {
+            // What is in the others comes from the disk and from whoever lies.
+            elsewhere.set(self.is_lent(GrantRef(it)));
+            (GrantRef(it) == self.descriptors).then_some(&described[..])
+        };
+        let Verdict { id, operation, work } = judge(&bytes, &self.terms, page);
+        // The ring's own pages may be used as any other, which would ruin the ring; and so may that
+        // of descriptors.
+        let ruined = |&(it, ..): &(u32, u8, u8)| {
+            self.front.references().contains(&GrantRef(it)) || GrantRef(it) == self.descriptors
+        };
+        let ruins = work.as_ref().is_ok_and(|it| it.segments[..it.count].iter().any(ruined));
+        if elsewhere.get() || ruins || !self.front.put(slot) {
             return;
         }
         let status = match &work {
@@ -190,6 +218,11 @@ impl Stage {
         };
         self.asked.push((id, operation, status));
         self.share += Share::one(status == 0);
+    }
+
+    /// Whether a page of data or of the ring has this grant.
+    fn is_lent(&self, reference: GrantRef) -> bool {
+        self.page(reference.0).is_some() || self.front.references().contains(&reference)
     }
 
     /// The number of the page behind a grant that can be used.

@@ -81,16 +81,16 @@ fn requests(connection: &Connection) -> Vec<Vec<u8>> {
 /// Batches as they came, on the disk and with the pages of the target.
 fn services(connection: &Connection) -> Vec<Vec<u8>> {
     let abi = connection.begin.agreed.abi;
-    // With a ring of one page the first buffer of six has the second reference.
-    let reference = |it: GrantRef| GrantRef(9 + it.0 % 6);
+    // The first is the ring's page, the second that of descriptors, and then there are six for data.
+    let reference = |it: GrantRef| GrantRef(10 + it.0 % 6);
     let (narrow, copied) =
         (u8::from(abi == Abi::X86_32), u8::from(!connection.begin.agreed.persistent()));
     let parts = connection.events.chunks(EVENTS_MAX).take(PARTS_MAX);
     parts
         .map(|events| {
-            // Layout, order, where the index begins, size of sectors, writable, flushes, discards,
-            // whether grants are kept, no lies, seed.
-            let mut input = vec![narrow, 0, 0, 0, 0, 0, 0, copied, 0, 1];
+            // Layout, order, where the index begins, size of sectors, writable, flushes, discards, no
+            // indirect requests, whether grants are kept, no lies, seed.
+            let mut input = vec![narrow, 0, 0, 0, 0, 0, 0, 0, copied, 0, 1];
             for event in events {
                 match event {
                     Record::Take(_, raw) => {

@@ -4,10 +4,15 @@
 //! What the code makes of changing memory must equal what the oracle makes of a frozen copy, so a
 //! second look at any word shows even where [`Flicker`] would let it pass.
 
-use blkif::{Abi, Agreed, Discard, Features, Geometry, Info, Raw, Request, Response, Status};
-use ring::Back;
+use blkif::{
+    Abi, Agreed, Discard, Features, Geometry, INDIRECT, Info, Raw, Request, Response, Status,
+    segments_in,
+};
+use ring::sync::{AtomicU32, Ordering};
+use ring::{Back, Memory, PAGE_WORDS};
 
 use crate::oracle::{Terms, Verdict, Work, judge};
+use crate::torture::wild::Descriptors;
 use crate::torture::{Flicker, Slot};
 
 /// Header words of a ring, from `io/ring.h`.
@@ -33,7 +38,26 @@ pub fn agreed(terms: &Terms, order: u32, persistent: bool) -> (Geometry, Agreed)
     let physical_sector_size = sector_size;
     let geometry = Geometry { sectors: terms.sectors, sector_size, physical_sector_size, info };
     let abi = if terms.wide { Abi::X86_64 } else { Abi::X86_32 };
-    (geometry, Agreed { abi, order, features, discard_limits: Discard::default() })
+    let indirect_max = u8::try_from(terms.indirect).unwrap_or(blkif::INDIRECT_MAX);
+    let discard_limits = Discard::default();
+    (geometry, Agreed { abi, order, indirect_max, features, discard_limits })
+}
+
+/// The page behind the ring's, which has the segments of indirect requests.
+struct Behind<'a>(&'a Flicker);
+
+impl Memory for Behind<'_> {
+    fn words(&self) -> usize {
+        PAGE_WORDS
+    }
+
+    fn word(&self, index: usize) -> &AtomicU32 {
+        self.0.word(PAGE_WORDS + index)
+    }
+
+    fn load(&self, index: usize, order: Ordering) -> u32 {
+        self.0.load(PAGE_WORDS + index, order)
+    }
 }
 
 /// A back's side of a ring at which requests arrive one by one.
@@ -46,10 +70,11 @@ pub struct Counter<'a> {
     slot_words: usize,
     back: Back<&'a Flicker>,
     index: u32,
+    described: Descriptors,
 }
 
 impl<'a> Counter<'a> {
-    /// A ring of one page whose indexes begin at `start`.
+    /// A ring of one page whose indexes begin at `start`, in a memory of two.
     pub fn new(memory: &'a Flicker, terms: Terms, start: u32) -> Self {
         let (geometry, agreed) = agreed(&terms, 0, true);
         let layout = agreed.abi.layout(0);
@@ -57,7 +82,22 @@ impl<'a> Counter<'a> {
         memory.begin();
         let back = Back::attach(memory, layout);
         let (slots, slot_words) = (layout.slots(), layout.slot_words());
-        Self { memory, terms, geometry, agreed, slots, slot_words, back, index: start }
+        Self {
+            memory,
+            terms,
+            geometry,
+            agreed,
+            slots,
+            slot_words,
+            back,
+            index: start,
+            described: [0; _],
+        }
+    }
+
+    /// Every indirect request from now on has its segments out of these, whatever grant it names.
+    pub fn describe(&mut self, words: &Descriptors) {
+        self.described = *words;
     }
 
     /// Puts a slot's words on the ring, has them taken, checked and answered, and tells what the
@@ -73,20 +113,30 @@ impl<'a> Counter<'a> {
             self.memory.poke(place + at, *word);
             bytes[at * 4..at * 4 + 4].copy_from_slice(&word.to_le_bytes());
         }
-        let verdict = judge(&bytes[..self.slot_words * 4], &self.terms);
+        let mut page = [0; 256];
+        if bytes[0] == INDIRECT {
+            for (at, word) in self.described.iter().enumerate() {
+                self.memory.poke(PAGE_WORDS + at, *word);
+                page[at * 4..at * 4 + 4].copy_from_slice(&word.to_le_bytes());
+            }
+        }
+        let verdict = judge(&bytes[..self.slot_words * 4], &self.terms, |_| Some(&page));
         self.index = self.index.wrapping_add(1);
         self.memory.poke(REQ_PROD, self.index);
         self.memory.begin();
         let abi = self.agreed.abi;
         let taken = self.back.take(|reader| Raw::parse(reader, abi));
-        let raw = taken.expect("one more is not too far").expect("there is one");
+        let mut raw = taken.expect("one more is not too far").expect("there is one");
+        if let Some(indirect) = raw.to_fetch(&self.agreed) {
+            raw.segments = segments_in(&Behind(self.memory), indirect.count);
+        }
         let response = match (raw.check(&self.geometry, &self.agreed), verdict.work) {
             (Ok(request), Ok(work)) => {
                 assert_same(&request, &verdict, &work);
                 let operation = request.operation.wire();
                 Response { id: request.id, operation, status: Status::Okay }
             }
-            (Err(reject), Err(_)) => reject.response(),
+            (Err(reject), Err(_)) => reject.response,
             (ours, theirs) => panic!("{ours:?} is not {theirs:?} for {slot:x?}"),
         };
         self.answer(&verdict, &response.words(abi), place);

@@ -2,19 +2,28 @@
 
 use crate::oracle::Terms;
 use crate::torture::counter::Counter;
-use crate::torture::wild::{EDGES, halves};
+use crate::torture::wild::{Descriptors, EDGES, halves};
 use crate::torture::{Flicker, Slot};
 
 /// The operations that do something.
 const OPERATIONS: [u8; 4] = [0, 1, 3, 5];
+/// `BLKIF_OP_INDIRECT`.
+const INDIRECT: u8 = 6;
 /// Ends of segments at which something changes.
 const ENDS: [u8; 9] = [0, 1, 3, 4, 6, 7, 8, 128, 255];
 /// Numbers of segments at which something changes.
 const COUNTS: [u8; 7] = [0, 1, 2, 10, 11, 12, 255];
 
 /// A disk that can do everything.
-pub const PLAIN: Terms =
-    Terms { wide: true, sectors: 1024, unit: 1, read_only: false, flush: true, discard: true };
+pub const PLAIN: Terms = Terms {
+    wide: true,
+    sectors: 1024,
+    unit: 1,
+    read_only: false,
+    flush: true,
+    discard: true,
+    indirect: 32,
+};
 
 /// Both layouts of `terms`.
 fn layouts(terms: Terms) -> impl Iterator<Item = Terms> {
@@ -51,7 +60,7 @@ fn template(terms: &Terms, operation: u8, count: u8) -> Slot {
 /// # Panics
 /// If the code and the oracle differ, here and below.
 pub fn operations_and_counts(disks: impl Iterator<Item = Terms>) -> u64 {
-    let memory = Flicker::new(1024, 0);
+    let memory = Flicker::new(2048, 0);
     let mut held = 0;
     for terms in disks {
         let mut counter = Counter::new(&memory, terms, u32::MAX - 77);
@@ -65,12 +74,71 @@ pub fn operations_and_counts(disks: impl Iterator<Item = Terms>) -> u64 {
     held
 }
 
+/// All 256 things that an indirect request can be for with each of `counts` segments.
+///
+/// # Panics
+/// If the code and the oracle differ.
+pub fn indirect_operations_and_counts(counts: impl Iterator<Item = u16> + Clone) -> u64 {
+    let memory = Flicker::new(2048, 0);
+    let mut held = 0;
+    for terms in layouts(PLAIN) {
+        let mut counter = Counter::new(&memory, terms, u32::MAX - 77);
+        counter.describe(&whole_pages());
+        for operation in 0..=u8::MAX {
+            let mut slot = template(&terms, INDIRECT, operation);
+            for count in counts.clone() {
+                let [low, high] = count.to_le_bytes();
+                slot[0] = u32::from_le_bytes([INDIRECT, operation, low, high]);
+                counter.hold(&slot);
+                held += 1;
+            }
+        }
+    }
+    held
+}
+
+/// All 65,536 pairs of ends in each of the segments `places` of a page of descriptors.
+///
+/// # Panics
+/// If the code and the oracle differ.
+pub fn indirect_ends(places: impl Iterator<Item = usize> + Clone, units: &[u64]) -> u64 {
+    let memory = Flicker::new(2048, 0);
+    let mut held = 0;
+    for terms in units.iter().flat_map(|&unit| layouts(Terms { unit, ..PLAIN })) {
+        let mut counter = Counter::new(&memory, terms, 5);
+        for operation in [0, 1] {
+            let mut slot = template(&terms, INDIRECT, operation);
+            slot[0] = u32::from_le_bytes([INDIRECT, operation, 32, 0]);
+            for place in places.clone() {
+                let mut described = whole_pages();
+                for pair in 0..=u16::MAX {
+                    let [first, last] = pair.to_le_bytes();
+                    described[place * 2 + 1] = u32::from_le_bytes([first, last, last, first]);
+                    counter.describe(&described);
+                    counter.hold(&slot);
+                    held += 1;
+                }
+            }
+        }
+    }
+    held
+}
+
+/// A page of descriptors of whole pages.
+fn whole_pages() -> Descriptors {
+    let mut words = [0; _];
+    for (at, segment) in (8..).zip(words.as_chunks_mut().0) {
+        *segment = [at, u32::from_le_bytes([0, 7, 0, 0])];
+    }
+    words
+}
+
 /// All 65,536 pairs of ends in each of the segments `places`, for every operation that has some.
 ///
 /// # Panics
 /// If the code and the oracle differ.
 pub fn ends(places: impl Iterator<Item = usize> + Clone, units: &[u64]) -> u64 {
-    let memory = Flicker::new(1024, 0);
+    let memory = Flicker::new(2048, 0);
     let mut held = 0;
     for terms in units.iter().flat_map(|&unit| layouts(Terms { unit, ..PLAIN })) {
         let rest_at = if terms.wide { 6 } else { 5 };
@@ -96,7 +164,7 @@ pub fn ends(places: impl Iterator<Item = usize> + Clone, units: &[u64]) -> u64 {
 /// # Panics
 /// If the code and the oracle differ.
 pub fn sectors_and_capacities(capacities: impl Iterator<Item = u64>) -> u64 {
-    let memory = Flicker::new(1024, 0);
+    let memory = Flicker::new(2048, 0);
     let mut held = 0;
     for capacity in capacities {
         for unit in [1, 8] {
@@ -176,7 +244,7 @@ impl Field {
 /// # Panics
 /// If the code and the oracle differ.
 pub fn pairs(disks: impl Iterator<Item = Terms>) -> u64 {
-    let memory = Flicker::new(1024, 0);
+    let memory = Flicker::new(2048, 0);
     let mut held = 0;
     for terms in disks {
         let mut counter = Counter::new(&memory, terms, 0);
@@ -210,7 +278,7 @@ fn pair(counter: &mut Counter<'_>, terms: &Terms, base: &Slot, [one, other]: [&F
 /// # Panics
 /// If the code and the oracle differ.
 pub fn ends_in_pairs() -> u64 {
-    let memory = Flicker::new(1024, 0);
+    let memory = Flicker::new(2048, 0);
     let mut held = 0;
     let all: Vec<[u8; 2]> = ENDS.iter().flat_map(|&first| ENDS.map(|last| [first, last])).collect();
     for terms in [1, 8].into_iter().flat_map(|unit| layouts(Terms { unit, ..PLAIN })) {

@@ -13,11 +13,11 @@ use blkback::{Lent, Link, Past, Session};
 use sim::Random;
 use xen::{DomainId, Events, Port};
 
-use crate::oracle::{ERROR, Terms, Work, judge};
+use crate::oracle::{ERROR, MAX_INDIRECT, Terms, Work, judge};
 use crate::torture::bench::BenchDisk;
 use crate::torture::counter::{HEADER, REQ_PROD, RSP_PROD, agreed};
 use crate::torture::wild::{Slot, Wild};
-use crate::torture::yard::Yard;
+use crate::torture::yard::{DESCRIPTORS, Yard};
 use crate::torture::{Attack, Flicker, Tally};
 
 /// Words of the largest ring.
@@ -48,6 +48,8 @@ struct Front<'a> {
     expected: Vec<Expected>,
     found: Vec<(u64, u8, i16)>,
     slot: Slot,
+    /// What is in the page of descriptors.
+    descriptors: [u8; 8 * MAX_INDIRECT],
     /// Sectors that the lawful requests of this page read, write and discard.
     moved: [u64; 3],
 }
@@ -84,6 +86,7 @@ fn terms(random: &mut Random) -> Terms {
         read_only: !offered(16),
         flush: offered(20),
         discard: offered(24),
+        indirect: if offered(28) { 0 } else { 32 },
     }
 }
 
@@ -118,6 +121,7 @@ impl<'a> Front<'a> {
             expected: Vec::new(),
             found: Vec::new(),
             slot: [0; 28],
+            descriptors: [0; _],
             moved: [0; 3],
         }
     }
@@ -143,7 +147,16 @@ impl<'a> Front<'a> {
     /// Writes `count` requests into the slots that follow and shows them.
     fn ask(&mut self, random: &mut Random, count: u32, tally: &mut Tally) {
         let (terms, grants) = (self.terms, self.yard.grants());
-        let wild = Wild { terms: &terms, grants, segments_max: SEGMENTS_MAX };
+        let mut wild =
+            Wild { terms: &terms, grants, segments_max: SEGMENTS_MAX, descriptors: None };
+        let described = wild.describe(random);
+        if terms.indirect > 0 {
+            self.yard.describe(&described);
+            wild.descriptors = Some((DESCRIPTORS, &described));
+        }
+        for (bytes, word) in self.descriptors.chunks_exact_mut(4).zip(described) {
+            bytes.copy_from_slice(&word.to_le_bytes());
+        }
         for _ in 0..count {
             let mut slot = self.slot;
             tally.mutation(wild.fill(random, &mut slot));
@@ -162,7 +175,8 @@ impl<'a> Front<'a> {
             bytes[at * 4..at * 4 + 4].copy_from_slice(&word.to_le_bytes());
         }
         self.index = self.index.wrapping_add(1);
-        let verdict = judge(&bytes[..self.slot_words * 4], &self.terms);
+        let page = |it| (it == DESCRIPTORS).then_some(&self.descriptors[..]);
+        let verdict = judge(&bytes[..self.slot_words * 4], &self.terms, page);
         let status = match verdict.work {
             Err(status) => Some(status),
             Ok(work) => self.grants_permit(verdict.operation, &work),

@@ -52,9 +52,11 @@ pub fn exhaustive(ring_positions: usize) -> Vec<Job> {
 }
 
 /// The exhaustive sets of fields.
-const FIELDS: [fn() -> u64; 5] = [
+const FIELDS: [fn() -> u64; 7] = [
     || fields::ends(0..11, &[1, 2, 4, 8]),
     || fields::operations_and_counts(fields::all_terms()),
+    || fields::indirect_operations_and_counts(0..=u16::MAX),
+    || fields::indirect_ends(0..32, &[1, 8]),
     || fields::sectors_and_capacities(fields::capacities()),
     || fields::pairs(fields::all_terms()),
     || fields::ends_in_pairs(),
@@ -99,7 +101,7 @@ impl Job {
 /// Each kind has a stream of its own, so that one can change without the others.
 fn round(seed: u64, requests: u64, pages: u64, tally: &mut Tally) {
     let stream = |kind: u64| Random::new(seed.wrapping_mul(4).wrapping_add(kind));
-    requests::play(&Flicker::new(1024, 0), &mut stream(0), requests, tally);
+    requests::play(&Flicker::new(2048, 0), &mut stream(0), requests, tally);
     let memory = Flicker::new(pages::WORDS, 16);
     let (mut random, end) = (stream(1), tally.pages + pages);
     while tally.pages < end {

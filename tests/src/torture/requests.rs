@@ -19,8 +19,12 @@ pub fn play(memory: &Flicker, random: &mut Random, count: u64, tally: &mut Tally
     let mut slot = [0; 28];
     while left > 0 {
         let terms = terms(random);
-        let wild = Wild { terms: &terms, grants: (8, 1000), segments_max: 11 };
+        let mut wild =
+            Wild { terms: &terms, grants: (8, 1000), segments_max: 11, descriptors: None };
+        let described = wild.describe(random);
+        wild.descriptors = (terms.indirect > 0).then_some((7, &described));
         let mut counter = Counter::new(memory, terms, random.word());
+        counter.describe(&described);
         for _ in 0..BATCH.min(left) {
             tally.mutation(wild.fill(random, &mut slot));
             let verdict = counter.hold(&slot);
@@ -46,5 +50,6 @@ pub(crate) fn terms(random: &mut impl Choose) -> Terms {
         read_only: !offered(16),
         flush: offered(20),
         discard: offered(24),
+        indirect: if offered(28) { [1, 11, 12, 32][(bits >> 32 & 3) as usize] } else { 0 },
     }
 }

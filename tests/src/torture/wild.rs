@@ -3,12 +3,15 @@
 
 use sim::Random;
 
-use crate::oracle::Terms;
+use crate::oracle::{MAX_INDIRECT, Terms};
 
 /// Words of the larger slot.
 pub const SLOT_WORDS: usize = 28;
 /// A slot as it is before anybody has looked at it.
 pub type Slot = [u32; SLOT_WORDS];
+
+/// The segments in a page of descriptors, as it is before anybody has looked at it.
+pub type Descriptors = [u32; 2 * MAX_INDIRECT];
 
 /// Where choices come from: a seed, or the bytes of a fuzzer's input.
 pub trait Choose {
@@ -127,6 +130,9 @@ pub struct Wild<'a> {
     pub grants: (u32, u32),
     /// A lawful request has at most this many segments.
     pub segments_max: usize,
+    /// The page of descriptors for indirect requests, if there are to be any: its grant, and what is
+    /// in it.
+    pub descriptors: Option<(u32, &'a Descriptors)>,
 }
 
 impl Wild<'_> {
@@ -154,6 +160,12 @@ impl Wild<'_> {
         let (id_at, sector_at, rest_at) = self.places();
         let unit = self.terms.unit;
         let operation = [0, 0, 0, 1, 1, 1, 3, 5][random.below(8)];
+        if let Some((reference, words)) = self.descriptors
+            && operation <= 1
+            && random.below(4) == 0
+        {
+            return self.indirect(random, slot, operation, (reference, words));
+        }
         let mut sectors = 0;
         let mut count = 0;
         if operation == 5 {
@@ -169,12 +181,57 @@ impl Wild<'_> {
             slot[rest_at + at * 2] = self.grants.0 + u32::try_from(nth).unwrap_or(0);
             slot[rest_at + at * 2 + 1] = u32::from_le_bytes([first, last, 0, 0]);
         }
-        let room = (self.terms.sectors.saturating_sub(sectors) / unit).min(1 << 40);
-        let place = random.below(usize::try_from(room).unwrap_or(0) + 1) as u64 * unit;
         let count = u8::try_from(count).unwrap_or(0);
         slot[0] = u32::from_le_bytes([operation, count, 0, 0]);
         [slot[id_at], slot[id_at + 1]] = halves(random.double());
-        [slot[sector_at], slot[sector_at + 1]] = halves(place);
+        [slot[sector_at], slot[sector_at + 1]] = halves(self.place(random, sectors));
+    }
+
+    /// Where so many sectors lie on the disk, if they do.
+    fn place(&self, random: &mut impl Choose, sectors: u64) -> u64 {
+        let unit = self.terms.unit;
+        let room = (self.terms.sectors.saturating_sub(sectors) / unit).min(1 << 40);
+        random.below(usize::try_from(room).unwrap_or(0) + 1) as u64 * unit
+    }
+
+    /// Fills a slot with an indirect request that lies on the disk, if its descriptors are good.
+    fn indirect(
+        &self,
+        random: &mut impl Choose,
+        slot: &mut Slot,
+        operation: u8,
+        (reference, words): (u32, &Descriptors),
+    ) {
+        let (id_at, sector_at, rest_at) = self.places();
+        let count = 1 + random.below(usize::from(self.terms.indirect).max(1));
+        let (pairs, _) = words.as_chunks::<2>();
+        let length = |[_, ends]: &[u32; 2]| {
+            let [first, last, _, _] = ends.to_le_bytes();
+            u64::from(last.wrapping_sub(first)) + 1
+        };
+        let sectors = pairs.iter().take(count).map(length).sum();
+        let [low, high] = u16::try_from(count).unwrap_or(0).to_le_bytes();
+        slot[0] = u32::from_le_bytes([6, operation, low, high]);
+        [slot[id_at], slot[id_at + 1]] = halves(random.double());
+        [slot[sector_at], slot[sector_at + 1]] = halves(self.place(random, sectors));
+        [slot[rest_at], slot[rest_at + 1]] = [random.word(), reference];
+    }
+
+    /// Segments for a page of descriptors: all good, or one that is not.
+    pub fn describe(&self, random: &mut impl Choose) -> Descriptors {
+        let mut words = [0; 2 * MAX_INDIRECT];
+        for at in 0..MAX_INDIRECT {
+            let (first, last) = ends(random, self.terms.unit);
+            let nth = random.below(self.grants.1 as usize);
+            words[2 * at] = self.grants.0 + u32::try_from(nth).unwrap_or(0);
+            words[2 * at + 1] = u32::from_le_bytes([first, last, 0, 0]);
+        }
+        match random.below(8) {
+            0 => words[random.below(words.len())] = random.word(),
+            1 => words[random.below(words.len())] ^= 1 << random.below(32),
+            _ => {}
+        }
+        words
     }
 
     fn mutate<C: Choose>(&self, random: &mut C, slot: &mut Slot, mutation: Mutation) {

@@ -4,11 +4,16 @@ use std::ops::Deref;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use ring::Page;
+use ring::{Memory, Page};
 use xen::{Access, Direction, DomainId, Events, GrantCopy, GrantRef, MapError, Maps, NoPort, Port};
+
+use crate::torture::wild::Descriptors;
 
 /// The first reference of a yard.
 const FIRST: u32 = 8;
+/// The reference of the page of descriptors: far from the others, so that none of those becomes it by
+/// a bit.
+pub(super) const DESCRIPTORS: u32 = 0xd35c_5000;
 
 /// What was asked of a yard.
 #[derive(Debug, Default)]
@@ -37,6 +42,7 @@ impl Asked {
 #[derive(Clone)]
 pub(super) struct Yard {
     pages: Arc<[Arc<Page>]>,
+    descriptors: Arc<Page>,
     /// How often each was asked for.
     pub(super) asked: Arc<Asked>,
 }
@@ -45,12 +51,17 @@ impl Yard {
     /// A yard of `pages` granted pages.
     pub(super) fn new(pages: usize) -> Self {
         let pages = (0..pages).map(|_| Arc::new(Page::new())).collect();
-        Self { pages, asked: Arc::default() }
+        Self { pages, descriptors: Arc::default(), asked: Arc::default() }
     }
 
     /// The first reference, and how many there are.
     pub(super) fn grants(&self) -> (u32, u32) {
         (FIRST, u32::try_from(self.pages.len()).unwrap_or(u32::MAX))
+    }
+
+    /// Fills the page of descriptors.
+    pub(super) fn describe(&self, words: &Descriptors) {
+        self.descriptors.store_all(0, words);
     }
 
     /// Whether a reference can be used.
@@ -59,6 +70,9 @@ impl Yard {
     }
 
     fn page(&self, reference: GrantRef) -> Option<&Arc<Page>> {
+        if reference.0 == DESCRIPTORS {
+            return Some(&self.descriptors);
+        }
         self.pages.get(reference.0.checked_sub(FIRST)? as usize)
     }
 
@@ -113,7 +127,7 @@ impl Maps for Yard {
             assert!(length > 0 && offset + length <= ring::PAGE_SIZE, "a copy outside its page");
             let Some(theirs) = self.page(copy.reference) else { continue };
             let mut bytes = [0; ring::PAGE_SIZE];
-            let bytes = &mut bytes[..length.min(64)];
+            let bytes = &mut bytes[..length.min(256)];
             match copy.direction {
                 Direction::FromPeer => {
                     theirs.read(offset, bytes);

@@ -17,6 +17,7 @@ const TERMS: Terms = Terms {
     read_only: false,
     flush: true,
     discard: true,
+    indirect: 32,
 };
 
 /// Puts a wild request into the ring and tells the answer that it must get: id, operation, status.
@@ -27,9 +28,9 @@ fn put_wild(front: &mut RawFront, random: &mut Random, good: &[GrantRef]) -> (u6
     let mut slot = [0; SLOT_WORDS];
     let length = front.abi().layout(0).slot_words();
     let verdict = loop {
-        Wild { terms: &terms, grants, segments_max: 11 }.fill(random, &mut slot);
+        Wild { terms: &terms, grants, segments_max: 11, descriptors: None }.fill(random, &mut slot);
         let bytes: Vec<u8> = slot[..length].iter().flat_map(|word| word.to_le_bytes()).collect();
-        let verdict = judge(&bytes, &terms);
+        let verdict = judge(&bytes, &terms, |_| None);
         let of_ring = |segment: &(u32, u8, u8)| front.references().contains(&GrantRef(segment.0));
         if !verdict.work.as_ref().is_ok_and(|work| work.segments[..work.count].iter().any(of_ring))
         {

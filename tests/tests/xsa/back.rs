@@ -49,7 +49,7 @@ fn cve_2013_2140_nothing_that_writes_reaches_a_read_only_disk() {
 
 #[test]
 fn xsa_155_no_word_of_a_request_is_fetched_twice() {
-    let memory = Flicker::new(1024, 0);
+    let memory = Flicker::new(2048, 0);
     let mut tally = Tally::default();
     requests::play(&memory, &mut Random::new(155), 3000, &mut tally);
     // And by a whole session.
@@ -61,7 +61,7 @@ fn xsa_155_no_word_of_a_request_is_fetched_twice() {
 
 #[test]
 fn xsa_155_no_word_of_a_response_is_fetched_twice() {
-    let memory = Flicker::new(1024, 0);
+    let memory = Flicker::new(2048, 0);
     let layout = Abi::X86_64.layout(0);
     let mut front = Front::new(&memory, layout);
     for round in 0..100_u32 {

@@ -77,8 +77,8 @@ fn xsa_371_no_page_stays_mapped_over_many_connections() {
 #[test]
 fn linux_2018_kept_grants_are_not_hoarded_by_the_back() {
     let mut scene = Scene::new();
-    let most = 32 * 11 + 1;
-    for round in 0..15 {
+    let most = 32 * blkif::SEGMENTS_MAX + 1;
+    for round in 0..40 {
         let grants: Vec<GrantRef> = (0..32).map(|_| scene.front.buffer()).collect();
         let requests: Vec<_> = (0..).zip(&grants).map(|(id, &it)| read(id, 0, &[it])).collect();
         assert_eq!(scene.carry_out(&requests), [Status::Okay; 32], "round {round}");

@@ -117,7 +117,8 @@ impl Stage {
             |key: &str| self.store.read(NONE, &format!("{}/{key}", self.front)).ok().flatten();
         let offer = FrontOffer::read(node, 0, Abi::X86_64).map_err(|it| it.to_string())?;
         let features = Features::PERSISTENT | Features::FLUSH;
-        let back = BackOffer { max_order: 0, features, discard: Discard::default() };
+        let discard = Discard::default();
+        let back = BackOffer { max_order: 0, indirect_max: 0, features, discard };
         let agreed = negotiate(&offer, &back).map_err(|it| it.to_string())?;
         let (grants, channels) = (GrantDevice::open()?, Channels::open()?);
         let pages = grants.map(self.guest, &offer.ring, Access::Write)?;
@@ -222,7 +223,7 @@ impl Wire {
                 let status = if done { Status::Okay } else { Status::Error };
                 Response { id, operation, status }
             }
-            Err(reject) => reject.response(),
+            Err(reject) => reject.response,
         }
     }
 

@@ -5,7 +5,7 @@ use std::ops::Deref;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
-use blkif::{Abi, Discard, Features, Info, Operation, Segment, Segments, Status};
+use blkif::{Abi, Discard, Features, INDIRECT_MAX, Info, Operation, Segment, Segments, Status};
 use ring::{Front, Page};
 use xen::{Access, Direction, GrantCopy, GrantRef, MapError, NoPort};
 
@@ -241,6 +241,7 @@ impl Bench {
             agreed: Agreed {
                 abi: plan.abi,
                 order: plan.order,
+                indirect_max: INDIRECT_MAX,
                 features,
                 discard_limits: Discard::default(),
             },
@@ -259,10 +260,18 @@ impl Bench {
         Self { front, ring, session, guest, bells, abi: plan.abi }
     }
 
-    /// Puts requests and makes them visible.
+    /// Puts requests and makes them visible; those that do not fit a slot with a page of descriptors
+    /// for each, by their ids.
     pub(super) fn send(&mut self, requests: &[Request]) {
         for request in requests {
-            self.front.put(&request.words(self.abi, 0)).expect("the ring has room");
+            let words = if request.is_direct() {
+                request.words(self.abi, 0)
+            } else {
+                let reference = described(request.id);
+                request.describe(&*self.guest.page(reference, 0));
+                request.indirect_words(self.abi, 0, GrantRef(reference))
+            };
+            self.front.put(&words).expect("the ring has room");
         }
         let _ = self.front.publish();
     }
@@ -293,6 +302,11 @@ impl Bench {
     pub(super) fn disk(&mut self) -> &mut TestDisk {
         self.session.disk_mut()
     }
+}
+
+/// The grant of the descriptors of an indirect request.
+pub(super) fn described(id: u64) -> u32 {
+    50_000 + u32::try_from(id).unwrap()
 }
 
 /// Whole pages, one segment each.

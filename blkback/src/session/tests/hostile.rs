@@ -1,6 +1,6 @@
 //! What a hostile front gets: an error for itself, and nothing else.
 
-use blkif::{Abi, Operation, Reason, Segment, Segments, Status};
+use blkif::{Abi, INDIRECT, Operation, Reason, Segment, Segments, Status};
 use ring::Memory;
 use ring::sync::Ordering;
 use xen::GrantRef;
@@ -163,7 +163,7 @@ fn each_broken_rule_is_answered_and_counted_and_service_goes_on() {
 #[test]
 fn unknown_operations_are_answered_as_unsupported() {
     let mut bench = Bench::new(&Plan::default());
-    for operation in (0..=u8::MAX).filter(|it| ![0, 1, 3, 5].contains(it)) {
+    for operation in (0..=u8::MAX).filter(|it| ![0, 1, 3, 5, INDIRECT].contains(it)) {
         let mut words = Request::flush(u64::from(operation)).words(Abi::X86_64, 0);
         words[0] = u32::from_le_bytes([operation, 0, 0, 0]);
         bench.front.put(&words).unwrap();

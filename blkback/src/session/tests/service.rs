@@ -1,6 +1,6 @@
 //! What an honest front gets.
 
-use blkif::{SEGMENTS_MAX, Segment, Segments, Status};
+use blkif::{DIRECT_SEGMENTS_MAX, Segment, Segments, Status};
 use xen::GrantRef;
 
 use super::bench::*;
@@ -141,12 +141,12 @@ fn a_batch_costs_one_notification_and_none_if_the_front_is_awake() {
 fn neighbours_in_a_batch_are_one_job_up_to_the_limit() {
     let mut bench = Bench::new(&Plan::default());
     (0..400).for_each(|it| drop(bench.guest.page(it, 0)));
-    let pages = SEGMENTS_MAX as u64;
+    let pages = DIRECT_SEGMENTS_MAX as u64;
     let requests: Vec<_> = (0..32)
         .map(|it: u32| write(it.into(), u64::from(it) * pages * 8, whole(it * 11..it * 11 + 11)))
         .collect();
     assert_eq!(bench.carry_out(&requests), [Status::Okay; 32]);
-    let most = (MERGED_EXTENTS_MAX / SEGMENTS_MAX) as u64 * pages * 8;
+    let most = (MERGED_EXTENTS_MAX / DIRECT_SEGMENTS_MAX) as u64 * pages * 8;
     let all = 32 * pages * 8;
     let want = [(Verb::Write, 0, most), (Verb::Write, most, all - most)];
     assert_eq!(bench.disk().log, want);

@@ -2,7 +2,7 @@
 //!
 //! An enum and no trait object: what a request costs on a disk with a back is a comparison more.
 
-use blkfront::{Buffer, Counters, Disk, Local, Refused, SubmitError, Tag};
+use blkfront::{BUFFER_BYTES_MAX, Buffer, Counters, Disk, Local, Refused, SubmitError, Tag};
 use blkif::{Geometry, Operation};
 
 use crate::programs::Machine;
@@ -32,6 +32,14 @@ impl<M: Machine> AnyDisk<'_, M> {
     /// As [`Disk::buffer`].
     pub fn buffer(&self, length_bytes: usize) -> Option<Buffer<M::Grants>> {
         of!(self, disk => disk.buffer(length_bytes))
+    }
+
+    /// As [`Disk::buffer_bytes_max`].
+    pub fn buffer_bytes_max(&self) -> usize {
+        match self {
+            Self::Front(disk) => disk.buffer_bytes_max(),
+            Self::Local(_) => BUFFER_BYTES_MAX,
+        }
     }
 
     /// As [`Disk::submit`].
