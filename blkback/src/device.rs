@@ -157,6 +157,9 @@ fn work<Q: Queue>(session: &mut Served<Q>, line: &Line) -> Result<(), String> {
     let mut ending = false;
     loop {
         let turn = session.turn().map_err(|broken| broken.to_string())?;
+        if session.events().is_mute() {
+            return Err("the guest cannot be woken".into());
+        }
         if ending && session.pending() == 0 {
             return Ok(());
         }

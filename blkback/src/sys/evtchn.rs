@@ -9,6 +9,7 @@ use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::OpenOptionsExt;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use rustix::io::retry_on_intr;
 use rustix::ioctl::Opcode;
@@ -29,6 +30,8 @@ const PORTS_PER_READ: usize = 16;
 #[derive(Debug)]
 pub struct Channels {
     node: File,
+    /// Whether an event could not be raised.
+    mute: AtomicBool,
 }
 
 impl Channels {
@@ -42,7 +45,7 @@ impl Channels {
             .write(true)
             .custom_flags(libc::O_NONBLOCK)
             .open("/dev/xen/evtchn")?;
-        Ok(Self { node })
+        Ok(Self::from(OwnedFd::from(node)))
     }
 
     /// Gives up, for good, the right to bind to any domain but `peer`.
@@ -53,6 +56,12 @@ impl Channels {
         // SAFETY: `struct ioctl_evtchn_restrict_domid` is one 16-bit domain id.
         unsafe { call(&self.node, RESTRICT, &mut [peer.0]) }?;
         Ok(())
+    }
+
+    /// Whether an event was not raised, for whatever reason the kernel had: the guest may wait for it
+    /// for ever.
+    pub fn is_mute(&self) -> bool {
+        self.mute.load(Ordering::Relaxed)
     }
 
     /// Takes the events that arrived and tells how many ports had one. Those ports are masked now.
@@ -85,7 +94,7 @@ impl Channels {
 impl From<OwnedFd> for Channels {
     /// The node, opened by another process.
     fn from(node: OwnedFd) -> Self {
-        Self { node: node.into() }
+        Self { node: node.into(), mute: AtomicBool::new(false) }
     }
 }
 
@@ -116,9 +125,11 @@ impl Events for Channels {
 
     fn notify(&self, port: Port) {
         // SAFETY: `struct ioctl_evtchn_notify` is one 32-bit port.
-        let done = unsafe { call(&self.node, NOTIFY, &mut [port.0]) };
-        if let Err(error) = done {
-            log::debug!("event channel {port}: notify: {error}");
+        let raised = || unsafe { call(&self.node, NOTIFY, &mut [port.0]) };
+        // Once more: what was in the way may be gone.
+        if let Err(error) = raised().or_else(|_| raised()) {
+            log::warn!("event channel {port}: notify: {error}");
+            self.mute.store(true, Ordering::Relaxed);
         }
     }
 

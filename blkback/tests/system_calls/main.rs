@@ -90,6 +90,9 @@ fn judge(fault: Fault, traced: &Traced, life: &Life) {
     }
     assert!(!life.connected || life.confined, "it serves with rights: {}", what());
     assert!(life.lies.is_empty(), "{:?}: {}", life.lies, what());
+    assert!(!traced.is_mute || !life.is_whole(), "the guest may wait for ever: {}", what());
+    let is_raised = !traced.is_mute || fault.spell != Spell::Once;
+    assert!(is_raised, "what failed once is not tried again: {}", what());
 }
 
 fn for_every_n(name: &str, errno: i32, spell: Spell) {
@@ -118,6 +121,17 @@ fn any_call_of_a_devices_process_may_fail_once() {
 #[test]
 fn any_call_of_a_devices_process_may_fail_and_all_that_follow() {
     for_every_n("calls-ever", libc::EIO, Spell::FromThenOn);
+}
+
+#[test]
+fn a_guest_that_cannot_be_woken_is_not_left_waiting() {
+    let scratch = Scratch::new("calls-notify");
+    let fault = Fault { nth: 0, errno: libc::ENOMEM, spell: Spell::NotifiesFromThenOn };
+    let (traced, life) = live(&scratch, fault);
+    judge(fault, &traced, &life);
+    assert!(traced.is_mute && life.connected, "{life:?}");
+    // Its last word is that the ring is given up.
+    assert_eq!(life.last, Some(b'b'), "{life:?}");
 }
 
 #[test]

@@ -20,8 +20,10 @@ const PAGE_BYTES: u64 = 4096;
 
 /// `IOCTL_GNTDEV_MAP_GRANT_REF` of `include/uapi/xen/gntdev.h` of Linux.
 const MAP_GRANT_REF: u64 = 0x18_4700;
+/// `IOCTL_EVTCHN_NOTIFY` there.
+const NOTIFY: u64 = 0x04_4504;
 /// What else is asked of the two nodes: unmap, notify on unmap; unbind, notify.
-const GRANTED: [u64; 4] = [0x10_4701, 0x10_4707, 0x04_4503, 0x04_4504];
+const GRANTED: [u64; 4] = [0x10_4701, 0x10_4707, 0x04_4503, NOTIFY];
 /// `IOCTL_EVTCHN_BIND_INTERDOMAIN` of `include/uapi/xen/evtchn.h` of Linux.
 const BIND_INTERDOMAIN: u64 = 0x08_4501;
 /// The port that it is answered with.
@@ -39,11 +41,15 @@ const SPARED: [i64; 8] = [
     libc::SYS_getpid,
 ];
 
-/// Whether one call fails or all from there on.
+/// Which calls fail, from a call on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Spell {
+    /// That one.
     Once,
+    /// All.
     FromThenOn,
+    /// Those that raise an event.
+    NotifiesFromThenOn,
 }
 
 /// What goes wrong: so many calls pass before.
@@ -61,6 +67,8 @@ pub(crate) struct Traced {
     pub(crate) hit: Option<u64>,
     /// The last calls, by number.
     calls: Vec<u64>,
+    /// An event was not raised, and none after it.
+    pub(crate) is_mute: bool,
     pub(crate) status: WaitStatus,
 }
 
@@ -79,10 +87,17 @@ pub(crate) fn trace(process: Pid, fault: Fault) -> Traced {
         [Options::PTRACE_O_EXITKILL, Options::PTRACE_O_TRACEEXEC, Options::PTRACE_O_TRACESYSGOOD];
     ptrace::seize(process, options.into_iter().collect()).expect("it can be traced");
     kill(process, Signal::SIGCONT).expect("it is there");
-    let mut tracer =
-        Tracer { process, fault, memory: None, answer: None, hit: None, calls: vec![] };
+    let mut tracer = Tracer {
+        process,
+        fault,
+        memory: None,
+        answer: None,
+        hit: None,
+        calls: vec![],
+        is_mute: false,
+    };
     let status = tracer.go_along();
-    Traced { hit: tracer.hit, calls: tracer.calls, status }
+    Traced { hit: tracer.hit, calls: tracer.calls, is_mute: tracer.is_mute, status }
 }
 
 struct Tracer {
@@ -94,6 +109,7 @@ struct Tracer {
     answer: Option<i64>,
     hit: Option<u64>,
     calls: Vec<u64>,
+    is_mute: bool,
 }
 
 impl Tracer {
@@ -133,11 +149,15 @@ impl Tracer {
             registers.rax = answer.cast_unsigned();
         } else {
             let number = registers.orig_rax;
-            self.answer = match self.fails(number) {
+            let is_ioctl = number.cast_signed() == libc::SYS_ioctl;
+            let raises = is_ioctl && registers.rsi == NOTIFY;
+            let fails = self.fails(number, raises);
+            if raises {
+                self.is_mute = fails;
+            }
+            self.answer = match fails {
                 true => Some(-i64::from(self.fault.errno)),
-                false if number.cast_signed() == libc::SYS_ioctl => {
-                    self.of_a_node(registers.rsi, registers.rdx)
-                }
+                false if is_ioctl => self.of_a_node(registers.rsi, registers.rdx),
                 false => None,
             };
             if self.answer.is_none() {
@@ -148,7 +168,7 @@ impl Tracer {
         let _ = ptrace::setregs(self.process, registers);
     }
 
-    fn fails(&mut self, number: u64) -> bool {
+    fn fails(&mut self, number: u64, raises: bool) -> bool {
         if SPARED.contains(&number.cast_signed()) {
             return false;
         }
@@ -157,6 +177,7 @@ impl Tracer {
         let fails = match self.fault.spell {
             Spell::Once => at == self.fault.nth,
             Spell::FromThenOn => at >= self.fault.nth,
+            Spell::NotifiesFromThenOn => raises && at >= self.fault.nth,
         };
         if fails {
             self.hit.get_or_insert(number);
