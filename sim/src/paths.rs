@@ -18,8 +18,8 @@ pub(crate) fn home(id: DomainId) -> String {
     format!("/local/domain/{id}")
 }
 
-/// A path that somebody has said, or one above it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// A path that somebody has said, or one above it. Its number is above those of the paths above it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct PathId(u32);
 
 impl PathId {
@@ -69,6 +69,19 @@ impl Paths {
     /// The path one level up: of the root, the root.
     pub(crate) fn above(&self, path: PathId) -> PathId {
         self.all[path.index()].above
+    }
+
+    /// Whether `path` is `top` or lies under it.
+    pub(crate) fn within(&self, mut path: PathId, top: PathId) -> bool {
+        while path > top {
+            path = self.above(path);
+        }
+        path == top
+    }
+
+    /// What is watched like a path and is none.
+    pub(crate) fn special(&mut self, word: &str) -> PathId {
+        self.known(word).unwrap_or_else(|| self.add(word, PathId::ROOT))
     }
 
     /// `path` as `who` means it.
@@ -136,6 +149,17 @@ mod tests {
         assert_eq!(&**paths.text(paths.above(whole)), "/local/domain/7");
         assert_eq!(paths.find(DomainId(7), "/").unwrap(), PathId::ROOT);
         assert_eq!(paths.above(PathId::ROOT), PathId::ROOT);
+        let beside = paths.find(DomainId(7), "device-model").unwrap();
+        let below = paths.find(DomainId(7), "device/vbd").unwrap();
+        for (path, top, is_within) in [
+            (below, whole, true),
+            (whole, whole, true),
+            (whole, PathId::ROOT, true),
+            (whole, below, false),
+            (beside, whole, false),
+        ] {
+            assert_eq!(paths.within(path, top), is_within);
+        }
     }
 
     #[test]

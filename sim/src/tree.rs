@@ -77,7 +77,7 @@ impl Tree {
 
     /// Takes in what a transaction has changed, all of it `now`.
     pub(crate) fn adopt(&mut self, over: &mut Over, now: u64) {
-        for (path, node) in over.paths.drain(..).zip(over.nodes.drain(..)) {
+        for (&path, node) in over.paths.iter().zip(over.nodes.drain(..)) {
             *self.place(path) = node.map(|node| Node { changed: now, ..node });
         }
     }
@@ -88,27 +88,33 @@ impl Tree {
 pub(crate) struct Over {
     paths: Vec<PathId>,
     nodes: Vec<Option<Node>>,
+    /// By the number of a path: its place in the others, if it has one.
+    places: Vec<Option<usize>>,
 }
 
 impl Over {
     fn position(&self, path: PathId) -> Option<usize> {
-        self.paths.iter().rposition(|&it| it == path)
+        self.places.get(path.index()).copied().flatten()
     }
 
     /// Forgets everything, and keeps its memory.
     pub(crate) fn clear(&mut self) {
-        self.paths.clear();
+        self.paths.drain(..).for_each(|path| self.places[path.index()] = None);
         self.nodes.clear();
     }
 
     fn put(&mut self, path: PathId, node: Option<Node>) -> usize {
-        let at = self.position(path).unwrap_or(self.paths.len());
-        if at == self.paths.len() {
-            self.paths.push(path);
-            self.nodes.push(node);
-        } else {
+        if let Some(at) = self.position(path) {
             self.nodes[at] = node;
+            return at;
         }
+        let at = self.paths.len();
+        self.paths.push(path);
+        self.nodes.push(node);
+        if path.index() >= self.places.len() {
+            self.places.resize(path.index() + 1, None);
+        }
+        self.places[path.index()] = Some(at);
         at
     }
 }

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use xen::{DomainId, StoreError, Transaction, WatchEvent};
 
 use crate::faults::Limits;
-use crate::paths::{PathId, home};
+use crate::paths::{PathId, Paths, home};
 use crate::state::State;
 use crate::tree::{Over, Rights, Tree, View};
 
@@ -26,7 +26,7 @@ struct Watch {
     owner: DomainId,
     /// As it was asked for; events speak in the same terms.
     asked: String,
-    path: Arc<str>,
+    path: PathId,
     /// So many bytes of a path are the owner's directory, which it has not said.
     unsaid: usize,
     token: Arc<str>,
@@ -35,7 +35,7 @@ struct Watch {
 /// A watch that fired and was not taken.
 struct Fired {
     owner: DomainId,
-    path: Arc<str>,
+    path: PathId,
     unsaid: usize,
     token: Arc<str>,
     /// When it arrives; drawn when it is first asked for.
@@ -179,14 +179,8 @@ impl Xenstore {
         limits: &Limits,
     ) -> Result<(), StoreError> {
         let special = [RELEASE, INTRODUCE].contains(&asked);
-        let (path, unsaid) = if special {
-            (asked.into(), 0)
-        } else {
-            let path = self.path(owner, asked)?;
-            let path = self.tree.paths.text(path).clone();
-            let unsaid = path.len() - asked.len();
-            (path, unsaid)
-        };
+        let path = if special { self.tree.paths.special(asked) } else { self.path(owner, asked)? };
+        let unsaid = self.tree.paths.text(path).len() - asked.len();
         let mut own = self.watches.iter().filter(|watch| watch.owner == owner);
         if own.clone().any(|watch| watch.path == path && *watch.token == *token) {
             return Err(StoreError::Exists);
@@ -195,7 +189,7 @@ impl Xenstore {
             return Err(StoreError::Quota);
         }
         let watch = Watch { owner, asked: asked.to_owned(), path, unsaid, token: token.into() };
-        enqueue(&mut self.waiting, &watch, &watch.path);
+        enqueue(&mut self.waiting, &watch, path);
         self.watches.push(watch);
         Ok(())
     }
@@ -213,16 +207,17 @@ impl Xenstore {
     }
 
     fn announce(&mut self, special: &str) {
-        for watch in self.watches.iter().filter(|watch| *watch.path == *special) {
-            enqueue(&mut self.waiting, watch, &watch.path);
+        let path = self.tree.paths.special(special);
+        for watch in self.watches.iter().filter(|watch| watch.path == path) {
+            enqueue(&mut self.waiting, watch, path);
         }
     }
 
     /// Fires watches for a node that has changed: those at or above it, or only those at it.
     fn fire(&mut self, Spot { path, rights, exact }: Spot) {
-        let path = self.tree.paths.text(path);
+        let paths = &self.tree.paths;
         for watch in &self.watches {
-            let about = if exact { watch.path == *path } else { within(path, &watch.path) };
+            let about = if exact { watch.path == path } else { paths.within(path, watch.path) };
             if about && rights.readable(watch.owner) {
                 enqueue(&mut self.waiting, watch, path);
             }
@@ -354,32 +349,22 @@ fn opened(open: &mut [Open], who: DomainId, transaction: Transaction) -> &mut Op
     found.unwrap_or_else(|| panic!("domain {who} is in no transaction {}", transaction.0))
 }
 
-/// Whether `path` is `top` or lies under it.
-fn within(path: &str, top: &str) -> bool {
-    top == "/"
-        || path.strip_prefix(top).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
-}
-
 /// A watch fires, unless the same event waits already.
-fn enqueue(waiting: &mut Vec<Fired>, watch: &Watch, path: &Arc<str>) {
+fn enqueue(waiting: &mut Vec<Fired>, watch: &Watch, path: PathId) {
     let Watch { owner, unsaid, ref token, .. } = *watch;
     let same = |other: &Fired| {
-        other.owner == owner && other.token == *token && other.said() == &path[unsaid..]
+        (other.owner, other.path, other.unsaid) == (owner, path, unsaid) && other.token == *token
     };
     if !waiting.iter().any(same) {
-        let (path, token) = (path.clone(), token.clone());
-        waiting.push(Fired { owner, path, unsaid, token, due: None });
+        waiting.push(Fired { owner, path, unsaid, token: token.clone(), due: None });
     }
 }
 
 impl Fired {
-    /// The path in the owner's terms.
-    fn said(&self) -> &str {
-        &self.path[self.unsaid..]
-    }
-
-    fn event(&self) -> WatchEvent {
-        WatchEvent { path: self.said().to_owned(), token: self.token.to_string() }
+    /// In the owner's terms.
+    fn event(&self, paths: &Paths) -> WatchEvent {
+        let path = paths.text(self.path)[self.unsaid..].to_owned();
+        WatchEvent { path, token: self.token.to_string() }
     }
 }
 
@@ -448,10 +433,10 @@ impl State {
         let (chosen, now) = (self.random.below(count), self.clock.now());
         let repeated = self.draws(self.faults.repeated_watches);
         self.tally.repeated_watches += u64::from(repeated);
-        let waiting = &mut self.store.waiting;
+        let Xenstore { tree, waiting, .. } = &mut self.store;
         let ready = |it: &Fired| it.owner == owner && it.due.is_some_and(|due| due <= now);
         let (at, _) = waiting.iter().enumerate().filter(|(_, it)| ready(it)).nth(chosen)?;
-        let event = waiting[at].event();
+        let event = waiting[at].event(&tree.paths);
         if !repeated {
             waiting.remove(at);
         }
