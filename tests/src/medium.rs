@@ -52,9 +52,8 @@ impl Medium {
 
     /// The place of whole sectors that are to be overwritten.
     pub(crate) fn overwritten(&mut self, at: usize, length: usize) -> &mut [u8] {
-        for (sector, old) in (at / SECTOR..).zip(self.bytes[at..at + length].as_chunks().0) {
-            self.before.push(Before { sector, bytes: *old, lost: false });
-        }
+        let old = (at / SECTOR..).zip(self.bytes[at..at + length].as_chunks().0);
+        self.before.extend(old.map(|(sector, old)| Before { sector, bytes: *old, lost: false }));
         &mut self.bytes[at..at + length]
     }
 
