@@ -114,8 +114,12 @@ impl Paths {
     /// A path that was never said.
     fn check(&mut self, path: &str) -> Result<PathId, StoreError> {
         let legal = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'@');
-        let fine = |name: &str| !name.is_empty() && name.bytes().all(legal);
-        if path[1..].split('/').all(fine) { Ok(self.enter(path)) } else { Err(StoreError::Invalid) }
+        let mut slash = false;
+        let fine = path.bytes().all(|byte| {
+            let before = std::mem::replace(&mut slash, byte == b'/');
+            legal(byte) || (slash && !before)
+        });
+        if fine && !slash { Ok(self.enter(path)) } else { Err(StoreError::Invalid) }
     }
 
     fn enter(&mut self, path: &str) -> PathId {

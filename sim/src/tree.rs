@@ -266,18 +266,11 @@ impl View<'_> {
     }
 
     fn uproot(&mut self, path: PathId, gone: &mut impl FnMut(PathId, Rights)) {
-        let Some(node) = self.take(path) else { return };
-        gone(path, node.rights);
-        node.children.into_iter().for_each(|child| self.uproot(child, gone));
-    }
-
-    fn take(&mut self, path: PathId) -> Option<Node> {
-        if self.over.is_none() {
-            return self.tree.place(path).take();
-        }
-        let node = self.node(path).cloned();
+        let Some(node) = self.node(path) else { return };
+        let (rights, children) = (node.rights, node.children.clone());
         self.put(path, None);
-        node
+        gone(path, rights);
+        children.into_iter().for_each(|child| self.uproot(child, gone));
     }
 
     /// Sets permissions; gives the owner before.

@@ -445,19 +445,17 @@ impl State {
 
     /// Draws when the fired watches of `owner` arrive; tells how many have.
     fn arrive(&mut self, owner: DomainId) -> usize {
-        let mut ready = 0;
-        for at in 0..self.store.waiting.len() {
-            if self.store.waiting[at].owner != owner {
-                continue;
-            }
-            let due = self.store.waiting[at].due.unwrap_or_else(|| {
+        let (mut ready, now) = (0, self.clock.now());
+        let mut waiting = std::mem::take(&mut self.store.waiting);
+        for fired in waiting.iter_mut().filter(|fired| fired.owner == owner) {
+            let due = *fired.due.get_or_insert_with(|| {
                 let (due, late) = self.heard(self.faults.late_watches);
                 self.tally.late_watches += u64::from(late);
                 due
             });
-            self.store.waiting[at].due = Some(due);
-            ready += usize::from(due <= self.clock.now());
+            ready += usize::from(due <= now);
         }
+        self.store.waiting = waiting;
         ready
     }
 
