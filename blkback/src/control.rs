@@ -163,6 +163,11 @@ impl<S: Store, C: Crew> Control<S, C> {
         Ok(())
     }
 
+    /// Our directory of a device.
+    fn back(&self, id: DeviceId) -> String {
+        format!("{}/{id}", self.base)
+    }
+
     fn look_everywhere(&mut self) -> Result<(), StoreError> {
         let found = devices(&self.store, self.server);
         let listed = found.map(|found| self.due.extend(found));
@@ -389,9 +394,9 @@ impl<S: Store, C: Crew> Control<S, C> {
         id: DeviceId,
         write: impl Fn(&Writer<'_, S>) -> Result<(), StoreError>,
     ) -> Result<(), StoreError> {
-        let back = id.back(self.server);
+        let back = self.back(id);
         self.store.transact(|within| {
-            if self.store.read(within, &format!("{back}/frontend"))?.is_none() {
+            if self.store.read(within, &[&back, "/frontend"].concat())?.is_none() {
                 return Ok(());
             }
             write(&Writer { store: &self.store, within, back: &back })
@@ -401,8 +406,8 @@ impl<S: Store, C: Crew> Control<S, C> {
 
 /// The device that a path is about, and the node in its directory, if it is one of these.
 fn named<'a>(path: &'a str, base: &str) -> Option<(DeviceId, Option<&'a str>)> {
-    let below = path.strip_prefix(base)?.strip_prefix('/')?;
-    Some((DeviceId::parse(below)?, below.split('/').nth(2)))
+    let mut parts = path.strip_prefix(base)?.strip_prefix('/')?.split('/');
+    Some((DeviceId::of(&mut parts)?, parts.next()))
 }
 
 #[cfg(test)]

@@ -27,7 +27,11 @@ impl fmt::Display for DeviceId {
 impl DeviceId {
     /// Reads `GUEST/VDEV`, alone or in front of another slash.
     pub fn parse(text: &str) -> Option<Self> {
-        let mut parts = text.split('/');
+        Self::of(&mut text.split('/'))
+    }
+
+    /// Takes both from the parts of a path.
+    pub(crate) fn of<'a>(parts: &mut impl Iterator<Item = &'a str>) -> Option<Self> {
         let guest = DomainId(parts.next()?.parse().ok()?);
         Some(Self { guest, vdev: parts.next()?.parse().ok()? })
     }

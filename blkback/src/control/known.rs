@@ -16,6 +16,8 @@ use crate::disk::Profile;
 #[derive(Debug)]
 pub(super) struct Device {
     pub(super) wish: Wish,
+    /// The node that the front's state is in.
+    watched: String,
     pub(super) stage: Stage,
     pub(super) worker: Option<WorkerId>,
     pub(super) profile: Option<Profile>,
@@ -60,22 +62,20 @@ impl<S: Store, C: Crew> Control<S, C> {
     }
 
     fn view(&mut self, id: DeviceId) -> Result<Option<View>, StoreError> {
-        let back = id.back(self.server);
+        let back = self.back(id);
         let Some(own) = self.store.read(Transaction::NONE, &[&back, "/state"].concat())? else {
             return Ok(None);
         };
         let own = XenbusState::parse(Some(&own));
-        let front = match self.devices.get(&id) {
-            Some(device) if device.is_the_same(own) => device.wish.front.clone(),
-            _ => {
-                let Some(wish) = Wish::read(&self.store, Transaction::NONE, &back)? else {
-                    return Ok(None);
-                };
-                self.recognise(id, wish, own)?
-            }
-        };
+        if !self.devices.get(&id).is_some_and(|device| device.is_the_same(own)) {
+            let Some(wish) = Wish::read(&self.store, Transaction::NONE, &back)? else {
+                return Ok(None);
+            };
+            self.recognise(id, wish, own)?;
+        }
         let online = self.store.read(Transaction::NONE, &[&back, "/online"].concat())?;
-        let state = self.store.read(Transaction::NONE, &[&front, "/state"].concat())?;
+        let Some(device) = self.devices.get(&id) else { return Ok(None) };
+        let state = self.store.read(Transaction::NONE, &device.watched)?;
         let online = online.as_deref() == Some("1");
         let awaited = self.is_awaited(id, state.is_none() && online)?;
         let size = self.hear_wish(id, &back)?;
@@ -91,28 +91,20 @@ impl<S: Store, C: Crew> Control<S, C> {
         }))
     }
 
-    /// Takes what the tool stack wrote for another device than the one that we know, if it is, and
-    /// gives the front's directory.
-    fn recognise(
-        &mut self,
-        id: DeviceId,
-        wish: Wish,
-        own: XenbusState,
-    ) -> Result<String, StoreError> {
+    /// Takes what the tool stack wrote for another device than the one that we know, if it is.
+    fn recognise(&mut self, id: DeviceId, wish: Wish, own: XenbusState) -> Result<(), StoreError> {
         if self.devices.get(&id).is_some_and(|device| device.is_another(&wish, own)) {
             self.forget(id);
         }
-        let front = wish.front.clone();
-        if !self.devices.contains_key(&id) {
-            self.meet(id, wish)?;
-        }
-        Ok(front)
+        if self.devices.contains_key(&id) { Ok(()) } else { self.meet(id, wish) }
     }
 
     fn meet(&mut self, id: DeviceId, wish: Wish) -> Result<(), StoreError> {
-        self.store.watch(&format!("{}/state", wish.front), &id.to_string())?;
+        let watched = [&wish.front, "/state"].concat();
+        self.store.watch(&watched, &id.to_string())?;
         let device = Device {
             wish,
+            watched,
             stage: Stage::Absent,
             worker: None,
             profile: None,
@@ -133,8 +125,7 @@ impl<S: Store, C: Crew> Control<S, C> {
         if let Some(worker) = device.worker {
             self.crew.dismiss(worker);
         }
-        let watched = format!("{}/state", device.wish.front);
-        if let Err(error) = self.store.unwatch(&watched, &id.to_string()) {
+        if let Err(error) = self.store.unwatch(&device.watched, &id.to_string()) {
             log::debug!("device {id}: unwatch: {error}");
         }
     }
