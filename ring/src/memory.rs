@@ -171,6 +171,25 @@ impl Page {
         }
     }
 
+    /// Copies bytes of another page to the same place here, each word once. What is beside them stays,
+    /// as with [`write`](Self::write).
+    ///
+    /// # Panics
+    /// If the range leaves the page.
+    pub fn copy_part(&self, from: &Page, offset_bytes: usize, length_bytes: usize) {
+        assert!(offset_bytes + length_bytes <= PAGE_SIZE, "copy past the end of a page");
+        let head = before_word(offset_bytes, length_bytes);
+        let (first, count) = (offset_bytes.div_ceil(4), (length_bytes - head) / 4);
+        let tail = (length_bytes - head) % 4;
+        let whole = self.words[first..][..count].iter().zip(&from.words[first..][..count]);
+        whole.for_each(|(word, from)| word.store(from.load(Ordering::Relaxed), Ordering::Relaxed));
+        for (at, length) in [(offset_bytes, head), ((first + count) * 4, tail)] {
+            let mut bytes = [0; 4];
+            from.read_part(at, &mut bytes[..length]);
+            self.write_part(at, &bytes[..length]);
+        }
+    }
+
     /// Copies `out.len()` bytes, from `offset_bytes` on, each word once.
     ///
     /// # Panics

@@ -85,6 +85,12 @@ fn any_range_of_a_page_is_read_and_written_and_no_byte_beside_it() {
             let mut part = vec![0; length];
             page.read(first, &mut part);
             assert_eq!(part, &known[first..first + length], "read {length} at {first}");
+            let (copy, mut expected) = (Page::new(), [0xa5; PAGE_SIZE]);
+            copy.write(0, &expected);
+            copy.copy_part(&page, first, length);
+            expected[first..first + length].copy_from_slice(&part);
+            copy.read(0, &mut whole);
+            assert_eq!(whole, expected, "copied {length} at {first}");
         }
     }
     let copy = Page::new();

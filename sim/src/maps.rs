@@ -124,12 +124,7 @@ impl Maps for Domain {
                 Direction::FromPeer => (&*theirs, copy.local),
                 Direction::ToPeer => (copy.local, &*theirs),
             };
-            let mut bytes = [0; 512];
-            for at in (offset..offset + length).step_by(bytes.len()) {
-                let count = bytes.len().min(offset + length - at);
-                source.read(at, &mut bytes[..count]);
-                target.write(at, &bytes[..count]);
-            }
+            target.copy_part(source, offset, length);
         }
     }
 }
