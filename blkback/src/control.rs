@@ -165,7 +165,8 @@ impl<S: Store, C: Crew> Control<S, C> {
 
     /// Our directory of a device.
     fn back(&self, id: DeviceId) -> String {
-        format!("{}/{id}", self.base)
+        let known = self.devices.get(&id).map(|device| device.back.clone());
+        known.unwrap_or_else(|| format!("{}/{id}", self.base))
     }
 
     fn look_everywhere(&mut self) -> Result<(), StoreError> {

@@ -16,6 +16,8 @@ use crate::disk::Profile;
 #[derive(Debug)]
 pub(super) struct Device {
     pub(super) wish: Wish,
+    /// Our directory.
+    pub(super) back: String,
     /// The node that the front's state is in.
     watched: String,
     pub(super) stage: Stage,
@@ -104,6 +106,7 @@ impl<S: Store, C: Crew> Control<S, C> {
         self.store.watch(&watched, &id.to_string())?;
         let device = Device {
             wish,
+            back: self.back(id),
             watched,
             stage: Stage::Absent,
             worker: None,
