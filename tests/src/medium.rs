@@ -27,7 +27,8 @@ pub(crate) struct Medium {
 impl Medium {
     /// Zeros.
     pub(crate) fn new(sectors: usize) -> Self {
-        Self { bytes: vec![0; sectors * SECTOR], before: Vec::new() }
+        // Room for each sector once: it is large, and grows often.
+        Self { bytes: vec![0; sectors * SECTOR], before: Vec::with_capacity(sectors) }
     }
 
     /// So many more sectors of zeros, durable.
@@ -109,13 +110,12 @@ impl Medium {
     /// them that are torn.
     pub(crate) fn cut(&mut self, random: &mut Random) -> (u64, u64) {
         let (mut lost, mut torn) = (0, 0);
-        let before = std::mem::take(&mut self.before);
-        let mut sectors: Vec<usize> = before.iter().map(|it| it.sector).collect();
+        let mut sectors: Vec<usize> = self.before.iter().map(|it| it.sector).collect();
         sectors.sort_unstable();
         sectors.dedup();
         for sector in sectors {
             let newest = &mut self.bytes[sector * SECTOR..][..SECTOR];
-            let old = before.iter().filter(|it| it.sector == sector);
+            let old = self.before.iter().filter(|it| it.sector == sector);
             let chosen = random.below(old.clone().count() + 1);
             let Some(chosen) = old.clone().nth(chosen) else { continue };
             lost += 1;
@@ -125,6 +125,7 @@ impl Medium {
             newest[..length].copy_from_slice(&chosen.bytes[..length]);
             torn += u64::from(is_torn);
         }
+        self.before.clear();
         (lost, torn)
     }
 }
