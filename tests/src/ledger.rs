@@ -4,6 +4,8 @@
 //! [`Versions`](crate::versions)'s to say; here is who asked for what and how it ended. Operations
 //! in flight never overlap, as with any user who wants to know what he wrote.
 
+use std::ops::Range;
+
 use blkfront::{Disk, Tag};
 use blkif::{Operation, Status};
 use sim::{Domain, Random};
@@ -22,8 +24,7 @@ const SHORT: usize = 4;
 struct Flight {
     tag: Tag,
     operation: Operation,
-    sector: usize,
-    sectors: usize,
+    sectors: Range<usize>,
     stamp: Stamp,
     /// When it was asked for.
     asked: u64,
@@ -132,7 +133,8 @@ impl Ledger {
         sector: usize,
         sectors: usize,
     ) -> bool {
-        let taken = |f: &Flight| sector < f.sector + f.sectors && f.sector < sector + sectors;
+        let end = sector + sectors;
+        let taken = |f: &Flight| sector < f.sectors.end && f.sectors.start < end;
         let full = disk.free_slots() == 0 || self.in_flight() >= FLIGHTS_MAX;
         if full || self.flights.iter().any(taken) {
             return false;
@@ -142,9 +144,10 @@ impl Ledger {
         let stamp = if brings { self.stamps } else { 0 };
         let Some(tag) = submitted(disk, operation, (sector, sectors), stamp) else { return false };
         self.now += 1;
-        self.end = sector + sectors;
+        self.end = end;
         let (asked, hopeless) = (self.now, self.hopeless && operation != Operation::Read);
-        self.flights.push(Flight { tag, operation, sector, sectors, stamp, asked, hopeless });
+        let sectors = sector..end;
+        self.flights.push(Flight { tag, operation, sectors, stamp, asked, hopeless });
         true
     }
 
@@ -172,9 +175,9 @@ impl Ledger {
                 continue;
             }
             let mut bytes = std::mem::take(&mut self.read);
-            bytes.resize(flight.sectors * SECTOR, 0);
+            bytes.resize(flight.sectors.len() * SECTOR, 0);
             completion.buffer.expect("its buffer").read(0, &mut bytes);
-            self.check(flight.sector, &bytes);
+            self.check(flight.sectors.start, &bytes);
             self.read = bytes;
         }
         taken
@@ -221,10 +224,11 @@ impl Ledger {
         let mut versions = vec![0; self.sectors.len()];
         platter.versions(|sector, bytes| {
             versions[sector] += 1;
-            let unanswered = self.flights.iter().filter(|it| writes(it)).any(|it| {
-                (it.sector..it.sector + it.sectors).contains(&sector)
-                    && bytes == content(sector, it.stamp)
-            });
+            let unanswered = self
+                .flights
+                .iter()
+                .filter(|it| writes(it))
+                .any(|it| it.sectors.contains(&sector) && bytes == content(sector, it.stamp));
             let fine = unanswered || self.sectors[sector].may_survive(sector, bytes);
             assert!(fine, "sector {sector} would hold what it cannot, if power failed now");
         });
@@ -235,7 +239,7 @@ impl Ledger {
         if flight.operation == Operation::Flush {
             self.sectors.iter_mut().for_each(|versions| versions.flushed(flight.asked));
         }
-        for versions in &mut self.sectors[flight.sector..flight.sector + flight.sectors] {
+        for versions in &mut self.sectors[flight.sectors.clone()] {
             versions.written(flight.stamp, self.now);
         }
     }
@@ -245,7 +249,7 @@ impl Ledger {
             self.sectors.iter_mut().for_each(Versions::not_flushed);
         }
         if writes(flight) {
-            for versions in &mut self.sectors[flight.sector..flight.sector + flight.sectors] {
+            for versions in &mut self.sectors[flight.sectors.clone()] {
                 versions.doubted(flight.stamp);
             }
         }
@@ -254,7 +258,7 @@ impl Ledger {
 
 /// Whether it changes sectors.
 fn writes(flight: &Flight) -> bool {
-    flight.operation != Operation::Read && flight.sectors > 0
+    flight.operation != Operation::Read && !flight.sectors.is_empty()
 }
 
 /// Gives an operation to the disk; `None` if there are too few pages for it.
