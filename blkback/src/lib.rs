@@ -47,7 +47,8 @@ pub use folders::{DEFAULT_FOLDERS, Folders};
 pub use image::{Image, OpenError};
 pub use process::Program;
 pub use session::{
-    Buffer, Counters, Fault, Lent, Link, MERGED_EXTENTS_MAX, Past, Queue, RingPages, Session, Turn,
+    Buffer, Counters, Fault, Lent, Link, MERGED_EXTENTS_MAX, PAGES_IN_FLIGHT_MAX, Past, Queue,
+    RingPages, Session, Turn,
 };
 pub use spec::{DiskSpec, SpecError};
 pub use worker::Workers;

@@ -33,6 +33,10 @@ pub use queue::{Lent, Queue, RingPages};
 /// A job has at most this many extents: 1 MiB of whole pages.
 pub const MERGED_EXTENTS_MAX: usize = 256;
 
+/// No more requests are taken while those in flight have so many pages: 22 MiB, what the largest ring
+/// holds of direct requests.
+pub const PAGES_IN_FLIGHT_MAX: usize = 512 * blkif::DIRECT_SEGMENTS_MAX;
+
 /// What a turn left behind.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Turn {
@@ -77,6 +81,10 @@ pub struct Session<M: Maps, D, E: Events, Q = Lent<RingPages<<M as Maps>::Page>>
     geometry: Geometry,
     pages: Pages<M>,
     table: Table<Buffer<M::Page>>,
+    /// Of the requests in flight, together.
+    pages_in_flight: usize,
+    /// Whether requests were left on the ring because of that: nothing is taken before one has ended.
+    is_full: bool,
     flushes: Flushes,
     /// One flush at a time: the kernel tells a failure to one of two.
     flushing: bool,
@@ -121,6 +129,8 @@ impl<M: Maps, D: Disk<Buffer<M::Page>>, E: Events, Q: Queue> Session<M, D, E, Q>
             geometry: link.geometry,
             pages: Pages::new(maps, link.peer, &link.agreed),
             table: Table::new(),
+            pages_in_flight: 0,
+            is_full: false,
             flushes: Flushes::default(),
             flushing: false,
             past: link.past,
@@ -135,7 +145,8 @@ impl<M: Maps, D: Disk<Buffer<M::Page>>, E: Events, Q: Queue> Session<M, D, E, Q>
         }
     }
 
-    /// Does all that can be done without waiting; at most a ring full of requests.
+    /// Does all that can be done without waiting; at most a ring full of requests, or as many as have
+    /// [`PAGES_IN_FLIGHT_MAX`] pages.
     ///
     /// # Errors
     /// [`Broken`]: the ring cannot be used any more. Requests taken before are still done by the
@@ -146,7 +157,8 @@ impl<M: Maps, D: Disk<Buffer<M::Page>>, E: Events, Q: Queue> Session<M, D, E, Q>
         self.fetch();
         self.submit();
         self.answer();
-        if self.taking == Taking::Never {
+        // What is on the ring waits for the disk, which wakes us.
+        if self.taking == Taking::Never || self.is_full {
             return Ok(Turn::Idle);
         }
         Ok(match self.ring.rest()? {

@@ -10,20 +10,23 @@ use xen::{Events, Maps};
 use super::counters::Fault;
 use super::pages::Buffer;
 use super::pending::Pending;
-use super::{MERGED_EXTENTS_MAX, Queue, Session, Taking};
+use super::{MERGED_EXTENTS_MAX, PAGES_IN_FLIGHT_MAX, Queue, Session, Taking};
 use crate::disk::{Disk, Extent, Job, Verb};
 
 impl<M: Maps, D: Disk<Buffer<M::Page>>, E: Events, Q: Queue> Session<M, D, E, Q> {
     /// Takes and checks every visible request.
     pub(super) fn take(&mut self) -> Result<(), Broken> {
-        match self.taking {
-            Taking::Always => {}
-            Taking::OnceMore => self.taking = Taking::Never,
-            Taking::Never => return Ok(()),
+        if self.taking == Taking::Never {
+            return Ok(());
         }
         let slots = self.agreed.abi.layout(self.agreed.order).slots();
         let before = self.counters.requests;
+        self.is_full = false;
         for _ in 0..slots {
+            if self.pages_in_flight >= PAGES_IN_FLIGHT_MAX {
+                self.is_full = true;
+                break;
+            }
             let Some(mut raw) = self.ring.take()? else { break };
             self.counters.requests += 1;
             if !self.described(&mut raw) {
@@ -35,11 +38,17 @@ impl<M: Maps, D: Disk<Buffer<M::Page>>, E: Events, Q: Queue> Session<M, D, E, Q>
                     let response = Pending::<()>::new(request).answer(Status::Error);
                     self.refuse(response, Fault::FailedFlush);
                 }
-                Ok(request) => self.batch.push(request),
+                Ok(request) => {
+                    self.pages_in_flight += request.segments.len();
+                    self.batch.push(request);
+                }
                 Err(reject) => self.refuse(reject.response, Fault::Rejected(reject.reason)),
             }
         }
         self.counters.batches += u64::from(self.counters.requests > before);
+        if self.taking == Taking::OnceMore && !self.is_full {
+            self.taking = Taking::Never;
+        }
         Ok(())
     }
 
@@ -71,7 +80,10 @@ impl<M: Maps, D: Disk<Buffer<M::Page>>, E: Events, Q: Queue> Session<M, D, E, Q>
             let pending = Pending::new(request);
             match memory {
                 Some(extents) => self.begin(pending, extents, first_job),
-                None => self.refuse(pending.answer(Status::Error), Fault::Grant),
+                None => {
+                    self.pages_in_flight -= pending.request.segments.len();
+                    self.refuse(pending.answer(Status::Error), Fault::Grant);
+                }
             }
         }
         self.batch = batch;

@@ -13,6 +13,7 @@ use blkif::{Agreed, Indirect, Operation, Request, Segments, segments_in};
 use ring::Page;
 use xen::{Access, Direction, DomainId, GrantCopy, GrantRef, Maps};
 
+use super::PAGES_IN_FLIGHT_MAX;
 use super::cache::Cache;
 use super::counters::Counters;
 use crate::disk::Extent;
@@ -71,7 +72,7 @@ impl<M: Maps> Pages<M> {
     pub(super) fn new(maps: M, peer: DomainId, agreed: &Agreed) -> Self {
         let slots = agreed.abi.layout(agreed.order).slots() as usize;
         let way = if agreed.persistent() {
-            let data = Cache::new(slots * agreed.segments_max());
+            let data = Cache::new((slots * agreed.segments_max()).min(PAGES_IN_FLIGHT_MAX));
             Way::Kept { data, descriptors: Cache::new(slots) }
         } else {
             Way::Copied(Vec::new())

@@ -118,6 +118,7 @@ impl<M: Maps, D: Disk<Buffer<M::Page>>, E: Events, Q: Queue> Session<M, D, E, Q>
     /// The request is over; its memory is not in use any more.
     pub(super) fn end(&mut self, number: u32, fault: Option<Fault>) {
         let Some(mut pending) = self.table.remove(number) else { return };
+        self.pages_in_flight -= pending.request.segments.len();
         if pending.writes() {
             self.flushes.write_ended(pending.sequence);
         }

@@ -172,6 +172,35 @@ fn a_front_that_never_uses_a_page_of_descriptors_twice_keeps_the_mappings_bounde
 }
 
 #[test]
+fn a_full_ring_of_the_longest_requests_is_taken_in_parts_and_all_are_answered() {
+    for persistent in [true, false] {
+        let mut bench = Bench::new(&Plan { order: 4, persistent, ..Plan::default() });
+        fill(&bench, 0);
+        bench.disk().held = Some(Vec::new());
+        let requests: Vec<_> = (0..512).map(|id| read(id, 0, whole(0..PAGES))).collect();
+        bench.send(&requests);
+        bench.session.stop_taking();
+        let mut answers = Vec::new();
+        while answers.len() < 512 {
+            assert_eq!(bench.turn(), Turn::Idle, "it waits for the disk");
+            let in_flight = bench.session.pending() * SEGMENTS_MAX;
+            assert!(in_flight <= PAGES_IN_FLIGHT_MAX, "{in_flight} pages in flight");
+            let held = bench.disk().held.as_ref().unwrap().len();
+            assert!(held > 0, "{} answers and nothing at the disk", answers.len());
+            (0..held).for_each(|_| bench.disk().release(0));
+            bench.turn();
+            answers.extend(bench.answers());
+        }
+        answers.sort_unstable_by_key(|answer| answer.0);
+        assert!(answers.iter().zip(0..).all(|(answer, id)| *answer == (id, Status::Okay)));
+        // What comes after the last that was to be taken is not.
+        bench.send(&[read(1, 0, whole([0]))]);
+        assert_eq!(bench.turn(), Turn::Idle);
+        assert_eq!((bench.session.pending(), bench.session.pages_in_flight), (0, 0));
+    }
+}
+
+#[test]
 fn in_steady_state_no_grant_is_mapped_or_copied_for_kept_grants() {
     let mut bench = Bench::new(&Plan::default());
     fill(&bench, 0);
