@@ -43,6 +43,7 @@ impl Deref for Mapped {
 pub(super) struct Guest {
     pub(super) pages: Arc<Mutex<HashMap<GrantRef, Arc<Page>>>>,
     pub(super) refused: Arc<Mutex<HashSet<GrantRef>>>,
+    pub(super) read_only: Arc<Mutex<HashSet<GrantRef>>>,
     pub(super) mapped: Arc<AtomicUsize>,
     /// The list of mapped pages lacks its last one.
     pub(super) short: Arc<AtomicBool>,
@@ -73,8 +74,17 @@ impl Guest {
 impl Maps for Guest {
     type Page = Mapped;
 
-    fn map(&self, from: DomainId, refs: &[GrantRef], _: Access) -> Result<Vec<Mapped>, MapError> {
+    fn map(
+        &self,
+        from: DomainId,
+        refs: &[GrantRef],
+        access: Access,
+    ) -> Result<Vec<Mapped>, MapError> {
         assert_eq!(from, PEER);
+        let read_only = self.read_only.lock().unwrap();
+        if access == Access::Write && refs.iter().any(|it| read_only.contains(it)) {
+            return Err(MapError::Refused);
+        }
         let pages: Option<Vec<_>> = refs.iter().map(|&it| self.granted(it)).collect();
         let mut pages = pages.ok_or(MapError::Refused)?;
         if self.short.load(Ordering::Relaxed) {

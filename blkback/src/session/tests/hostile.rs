@@ -26,6 +26,7 @@ fn whichever_grant_is_refused_only_its_own_request_fails() {
             let start = bad as usize / 3 * 100 * 512;
             assert!(bench.disk().memory.bytes()[start..start + 3 * 4096] == [0; 3 * 4096]);
             assert_eq!(bench.session.counters().errors[Fault::Grant.index()], 1);
+            assert_eq!(bench.session.pages_in_flight, 0);
             // It works once the guest has mended it.
             bench.guest.refused.lock().unwrap().clear();
             assert_eq!(bench.carry_out(&requests), [Status::Okay; 4]);

@@ -156,6 +156,16 @@ fn a_page_may_be_data_of_one_request_and_the_descriptors_of_another() {
 }
 
 #[test]
+fn descriptors_that_were_granted_to_be_read_only_are_read() {
+    for plan in shapes() {
+        let mut bench = Bench::new(&plan);
+        fill(&bench, 0);
+        bench.guest.read_only.lock().unwrap().insert(GrantRef(described(1)));
+        assert_eq!(bench.carry_out(&[read(1, 0, whole(0..12))]), [Status::Okay]);
+    }
+}
+
+#[test]
 fn a_front_that_never_uses_a_page_of_descriptors_twice_keeps_the_mappings_bounded() {
     let mut bench = Bench::new(&Plan::default());
     fill(&bench, 0);
