@@ -24,8 +24,8 @@ use crate::{build, interrupt, lab, packages, setup, smoke};
 /// No gate may take longer than this.
 const GATE_TIMEOUT: Duration = Duration::from_secs(40 * 60);
 
-/// How many seeds the simulator runs: about two minutes of two processors.
-const SIM_SEEDS: u64 = 40_000;
+/// How many seeds the simulator runs: about four minutes of two processors.
+const SIM_SEEDS: u64 = 100_000;
 
 /// How many schedules Miri tries: half a minute of a processor each.
 const MIRI_SEEDS: u32 = 3;
@@ -38,10 +38,10 @@ const FUZZ_SECONDS: u64 = 60;
 const BESIDE: [&str; 3] = ["builds", "counted", "loom"];
 
 /// Gates that come next in the lane of the one before them.
-const BEHIND: [&str; 2] = ["fuzz", "miri"];
+const BEHIND: [&str; 3] = ["fuzz", "miri", "sim"];
 
 /// Gates that take what the others leave of the processors: nothing waits for them.
-const YIELDING: [&str; 2] = ["loom", "miri"];
+const YIELDING: [&str; 3] = ["loom", "miri", "sim"];
 const YIELDING_NICE: i32 = 10;
 
 /// How much of a failed gate's output is shown.
@@ -142,7 +142,6 @@ fn gates() -> Vec<Gate> {
         Gate { name: "complete", check: Check::Command(complete()) },
         Gate { name: "orders", check: Check::Command(orders()) },
         Gate { name: "torture", check: Check::Command(Torture::default().command()) },
-        Gate { name: "sim", check: Check::Command(seeds.command()) },
         Gate { name: "smoke", check: Check::Smoke },
         Gate { name: "builds", check: Check::Builds },
         command("xen", &told),
@@ -150,6 +149,7 @@ fn gates() -> Vec<Gate> {
         Gate { name: "fuzz", check: Check::Command(fuzz()) },
         Gate { name: "loom", check: Check::Command(loom()) },
         Gate { name: "miri", check: Check::Command(miri()) },
+        Gate { name: "sim", check: Check::Command(seeds.command()) },
     ]
 }
 
@@ -371,9 +371,9 @@ mod tests {
             groups.into_iter().map(group).collect()
         };
         let last = names(arranged(gates())).pop().unwrap_or_default();
-        assert_eq!(last, [vec!["xen"], vec!["counted", "fuzz"], vec!["loom", "miri"]]);
+        assert_eq!(last, [vec!["xen"], vec!["counted", "fuzz"], vec!["loom", "miri", "sim"]]);
         let chosen = gates().into_iter().filter(|gate| BEHIND.contains(&gate.name)).collect();
-        assert_eq!(names(arranged(chosen)), [[["fuzz", "miri"]]]);
+        assert_eq!(names(arranged(chosen)), [[["fuzz", "miri", "sim"]]]);
     }
 
     #[test]
