@@ -13,7 +13,7 @@ pub(crate) const BEFORE_THE_DAEMON: &[Story] =
 /// Where the trace is in Dom0.
 const TRACE: &str = "/tmp/trace";
 /// Requests that each guest sends, at least.
-const REQUESTS_MIN: usize = 100;
+const REQUESTS_MIN: usize = 50;
 
 fn traced(scene: &Scene) -> Result<()> {
     let daemon = scene.lab.start_blkback_with(&format!("--trace {TRACE}"))?;

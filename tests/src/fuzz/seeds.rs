@@ -20,6 +20,9 @@ const SHAPES_MAX: usize = 48;
 const EVENTS_MAX: usize = 60;
 const PARTS_MAX: usize = 16;
 
+/// Stands for the page of descriptors, of which the target has one.
+const DESCRIPTORS: GrantRef = GrantRef(u32::MAX);
+
 /// The traces that are kept, by name.
 ///
 /// # Panics
@@ -65,12 +68,17 @@ fn requests(connection: &Connection) -> Vec<Vec<u8>> {
             raw.segments.iter().map(|it| (it.first_sector, it.last_sector)).collect();
         if found.len() < SHAPES_MAX && shapes.insert((raw.operation, raw.count, ends)) {
             let raw = Raw { sector: raw.sector % 512, ..raw.clone() };
-            // The disk: 1024 sectors, units of one, the layout, writable, flushes and discards.
-            let disk = 0b11 | u64::from(abi == Abi::X86_64) << 2 | 1 << 16 | 1 << 20 | 1 << 24;
+            // The disk: 1024 sectors, units of one, the layout, writable, flushes and discards, and
+            // indirect requests of 32 segments if it is one.
+            let indirect = if raw.indirect.is_some() { 1 << 28 | 3 << 32 } else { 0 };
+            let layout = u64::from(abi == Abi::X86_64) << 2;
+            let disk = 0b11 | layout | 1 << 16 | 1 << 20 | 1 << 24 | indirect;
             let mut input = disk.to_le_bytes().to_vec();
-            // An edge that does not matter; a slot that is not lawful by its making, not just
-            // mutated, but rubbish: its words as they are.
-            input.extend([0, 3, 1, 15]);
+            // An edge that does not matter; where segments come from that are not in the slot; a slot
+            // that is not lawful by its making, not just mutated, but rubbish: its words as they are.
+            input.push(0);
+            input.extend(raw.indirect.map(|_| 1));
+            input.extend([3, 1, 15]);
             input.extend(slot(&raw, abi, |it| it));
             found.push(input);
         }
@@ -82,19 +90,26 @@ fn requests(connection: &Connection) -> Vec<Vec<u8>> {
 fn services(connection: &Connection) -> Vec<Vec<u8>> {
     let abi = connection.begin.agreed.abi;
     // The first is the ring's page, the second that of descriptors, and then there are six for data.
-    let reference = |it: GrantRef| GrantRef(10 + it.0 % 6);
+    let reference = |it: GrantRef| match it {
+        DESCRIPTORS => GrantRef(9),
+        GrantRef(number) => GrantRef(10 + number % 6),
+    };
     let (narrow, copied) =
         (u8::from(abi == Abi::X86_32), u8::from(!connection.begin.agreed.persistent()));
     let parts = connection.events.chunks(EVENTS_MAX).take(PARTS_MAX);
     parts
         .map(|events| {
-            // Layout, order, where the index begins, size of sectors, writable, flushes, discards, no
-            // indirect requests, whether grants are kept, no lies, seed.
-            let mut input = vec![narrow, 0, 0, 0, 0, 0, 0, 0, copied, 0, 1];
+            // Layout, order, where the index begins, size of sectors, writable, flushes, discards,
+            // indirect requests, whether grants are kept, no lies, where their segments come from,
+            // seed.
+            let mut input = vec![narrow, 0, 0, 0, 0, 0, 0, 1, copied, 0, 1, 1];
             for event in events {
                 match event {
                     Record::Take(_, raw) => {
-                        let raw = Raw { sector: raw.sector % 40, ..raw.clone() };
+                        let mut raw = Raw { sector: raw.sector % 40, ..raw.clone() };
+                        for indirect in &mut raw.indirect {
+                            indirect.descriptors = DESCRIPTORS;
+                        }
                         input.push(14);
                         input.extend(slot(&raw, abi, reference));
                     }
