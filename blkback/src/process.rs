@@ -83,13 +83,21 @@ impl Process {
     }
 
     /// Orders it to leave the ring.
-    pub(crate) fn stop(&self) {
+    pub(crate) fn stop(&mut self) {
         self.order(Order::Stop);
     }
 
-    fn order(&self, order: Order) {
-        // A process that is gone is noticed when it is listened to.
-        let _ = self.line.send(&order.message(), &[]);
+    /// Gives an order. A process that cannot be told what to do is ended, as it would never do it; that is
+    /// noticed when it is listened to, as any other end.
+    fn order(&mut self, order: Order) {
+        let message = order.message();
+        let tell = || self.line.send(&message, &[]);
+        // Once more: what was in the way may be gone.
+        if let Err(error) = tell().or_else(|_| tell()) {
+            log::warn!("the process of this device cannot be told to {order:?}: {error}");
+            // It may be gone already.
+            let _ = self.child.kill();
+        }
     }
 
     /// What it tells next, without waiting. An honest process says once that it is connected, then
@@ -132,5 +140,30 @@ impl Drop for Process {
         if let Err(error) = self.child.wait() {
             log::error!("the process of this device cannot be waited for: {error}");
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, Instant};
+
+    use rustix::net::{Shutdown, shutdown};
+
+    use super::*;
+
+    #[test]
+    fn a_process_that_cannot_be_told_to_stop_is_ended() {
+        let arguments = vec!["-c".into(), "exec sleep 1000".into()];
+        let program = Program { path: "/bin/sh".into(), arguments, user: None };
+        let mut process = Process::start(&program, "1/51712").unwrap();
+        assert_eq!(process.hear(), Ok(None));
+        shutdown(&process.line.as_fd(), Shutdown::Write).unwrap();
+        process.stop();
+        let end = Instant::now() + Duration::from_secs(60);
+        while process.hear() == Ok(None) {
+            assert!(Instant::now() < end, "it waits for an order that never comes");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        assert_eq!(process.hear(), Err("the process of this device died".into()));
     }
 }
