@@ -107,7 +107,7 @@ fn services(connection: &Connection) -> Vec<Vec<u8>> {
                 match event {
                     Record::Take(_, raw) => {
                         let mut raw = Raw { sector: raw.sector % 40, ..raw.clone() };
-                        for indirect in &mut raw.indirect {
+                        if let Some(indirect) = &mut raw.indirect {
                             indirect.descriptors = DESCRIPTORS;
                         }
                         input.push(14);
