@@ -3,7 +3,9 @@
 //! Another domain can make a watch fire as often as it likes, so the queue is bounded without
 //! losing what matters: that something below a path is to be read again.
 
-use alloc::collections::VecDeque;
+use alloc::borrow::ToOwned;
+use alloc::collections::{BTreeMap, VecDeque};
+use alloc::string::String;
 
 use crate::{StoreError, WatchEvent};
 
@@ -34,36 +36,47 @@ impl Events {
         EVENTS_MAX.saturating_add(self.watches)
     }
 
-    /// Adds an event, unless an equal one waits. When the queue is full, it and all events with its
-    /// token become one, at the nearest path above them all.
+    /// Adds an event, unless an equal one waits. When there is no room, all events of the watch that
+    /// has the most become one, whichever fired: one that was quiet must not pay for another's noise.
     pub(super) fn push(&mut self, event: WatchEvent) -> Result<(), StoreError> {
         if self.waiting.contains(&event) {
             return Ok(());
         }
-        let event = if self.waiting.len() < self.limit() { event } else { self.fold(event)? };
         self.waiting.push_back(event);
-        Ok(())
+        if self.waiting.len() <= self.limit() {
+            return Ok(());
+        }
+        self.fold().inspect_err(|_| drop(self.waiting.pop_back()))
     }
 
     pub(super) fn pop(&mut self) -> Option<WatchEvent> {
         self.waiting.pop_front()
     }
 
-    /// Takes all events with the token of `event` out and makes one of them.
-    fn fold(&mut self, event: WatchEvent) -> Result<WatchEvent, StoreError> {
-        let WatchEvent { mut path, token } = event;
-        self.waiting.retain(|other| {
-            let same = other.token == token;
+    /// Takes all events of the watch with the most out and makes one of them, at the nearest path
+    /// above them all.
+    fn fold(&mut self) -> Result<(), StoreError> {
+        let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
+        for event in &self.waiting {
+            *counts.entry(&event.token).or_default() += 1;
+        }
+        let most = counts.into_iter().max_by_key(|&(_, count)| count);
+        let Some(token) = most.filter(|&(_, count)| count > 1).map(|(token, _)| token.to_owned())
+        else {
+            let reason = "events of more watches than were ever set";
+            return Err(StoreError::Connection(reason.into()));
+        };
+        let mut above: Option<String> = None;
+        self.waiting.retain(|event| {
+            let same = event.token == token;
             if same {
-                path.truncate(common_length(&path, &other.path));
+                let path = above.get_or_insert_with(|| event.path.clone());
+                path.truncate(common_length(path, &event.path));
             }
             !same
         });
-        if self.waiting.len() >= self.limit() {
-            let reason = "events of more watches than were ever set";
-            return Err(StoreError::Connection(reason.into()));
-        }
-        Ok(WatchEvent { path, token })
+        self.waiting.extend(above.map(|path| WatchEvent { path, token }));
+        Ok(())
     }
 }
 

@@ -184,6 +184,19 @@ fn a_flood_of_one_watch_becomes_one_event_above_them_all() {
 }
 
 #[test]
+fn a_flood_of_one_watch_leaves_room_for_the_first_event_of_another() {
+    let mut client = Client::new();
+    for at in 0..EVENTS_MAX {
+        client.feed(&event(&format!("/a/{at}"), "flood")).unwrap();
+    }
+    client.feed(&event("/b", "calm")).unwrap();
+    let waiting: Vec<_> = std::iter::from_fn(|| client.event()).collect();
+    let [calm, flood] = [("/b", "calm"), ("/a", "flood")]
+        .map(|(path, token)| WatchEvent { path: path.into(), token: token.into() });
+    assert_eq!(waiting, [calm, flood]);
+}
+
+#[test]
 fn xsa_349_events_that_a_guest_makes_without_end_wait_in_bounded_memory() {
     let mut client = Client::new();
     for at in 0..100 * EVENTS_MAX {
