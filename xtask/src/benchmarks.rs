@@ -2,7 +2,8 @@
 //!
 //! What a second queue costs and how guests share a disk is told by a program of the crate `bench`, in
 //! virtual time; how the pair does beside others without Xen by another ([`native`]); what an I/O costs is
-//! counted on real Xen by [`matrix`]. A benchmark reports: nothing here fails because something was slow.
+//! counted on real Xen by [`matrix`], and what a
+//! disk costs that does none by [`idle`]. A benchmark reports: nothing here fails because something was slow.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -16,7 +17,7 @@ use crate::host::{self, Host};
 use crate::matrix::{self, Ask};
 use crate::progress::Progress;
 use crate::report::{self, Section};
-use crate::{figures, native, targets};
+use crate::{figures, idle, native, targets};
 
 /// Seeds of the figures on Xen, and in a quick run.
 const SEEDS: u32 = 8;
@@ -36,8 +37,10 @@ pub enum Part {
     Model,
     /// In one process, without Xen.
     Native,
-    /// On real Xen.
+    /// On real Xen: I/O.
     Xen,
+    /// On real Xen: disks that nobody uses.
+    Idle,
 }
 
 /// What to run.
@@ -45,7 +48,7 @@ pub enum Part {
 pub struct Benchmarks {
     /// Seeds of each figure, instead of what is usual.
     pub seeds: Option<u32>,
-    /// Few seeds, and without QEMU's back.
+    /// Few seeds, without QEMU's back and without idle disks.
     pub quick: bool,
     /// Only this part of them.
     pub only: Option<Part>,
@@ -65,7 +68,8 @@ impl Benchmarks {
     }
 
     fn has(&self, part: Part) -> bool {
-        self.only.is_none_or(|only| only == part)
+        let usual = !(self.quick && part == Part::Idle);
+        self.only.map_or(usual, |only| only == part)
     }
 
     /// About how long it takes on two processors of 2.6 GHz, from what it took there.
@@ -75,6 +79,7 @@ impl Benchmarks {
             (Part::Model, Duration::from_secs(MODEL_SECONDS)),
             (Part::Native, Duration::from_secs(native)),
             (Part::Xen, self.ask(host).estimate()),
+            (Part::Idle, Duration::from_secs(idle::SECONDS)),
         ];
         parts.into_iter().filter(|(part, _)| self.has(*part)).map(|(_, time)| time).sum()
     }
@@ -92,6 +97,7 @@ pub fn run(host: Host, benchmarks: &Benchmarks) -> Result<Vec<String>> {
     let out = benchmarks.out.clone().unwrap_or_else(|| host::target().join("bench"));
     let minutes = benchmarks.estimate(host).as_secs().div_ceil(60);
     eprintln!("about {minutes} min, without what has to be fetched or built first");
+    fs::create_dir_all(&out).context(|| format!("making {}", out.display()))?;
     let list = out.join("bench.json");
     let (mut all, mut sections, mut found) = (Vec::new(), Vec::new(), Vec::new());
     if benchmarks.has(Part::Model) {
@@ -121,6 +127,15 @@ pub fn run(host: Host, benchmarks: &Benchmarks) -> Result<Vec<String>> {
         tables.iter().filter(|table| !table.is_empty()).for_each(|it| println!("\n{it}"));
         all.extend(figures::json(&found));
         sections.push(Section::costs(&found, &tables));
+    }
+    if benchmarks.has(Part::Idle) {
+        let idle = idle::run(host, &Progress::new(host.verbose))?;
+        println!("\n{}", idle.line());
+        all.extend(figures::json(&idle.figures()));
+        let words = "How much less memory Dom0 has for each disk that is connected, with all that its \
+                     kernel, the daemon and xenstored keep for it.";
+        sections.push(Section::new("Idle devices", words, "", &[idle.line()]));
+        found.extend(idle.figures());
     }
     if benchmarks.only != Some(Part::Model) {
         let aimed = targets::table(&all);
@@ -173,8 +188,12 @@ mod tests {
         };
         assert_eq!(time(true, Some(Part::Native)), Duration::from_secs(native::QUICK_SECONDS));
         assert_eq!(time(false, Some(Part::Model)), Duration::from_secs(MODEL_SECONDS));
-        let parts = [Part::Model, Part::Native, Part::Xen].map(|part| time(false, Some(part)));
+        let parts = [Part::Model, Part::Native, Part::Xen, Part::Idle];
+        let parts = parts.map(|part| time(false, Some(part)));
         assert_eq!(time(false, None), parts.into_iter().sum());
+        assert_eq!(time(true, Some(Part::Idle)), parts[3]);
+        let quick = [Part::Model, Part::Native, Part::Xen].map(|part| time(true, Some(part)));
+        assert_eq!(time(true, None), quick.into_iter().sum());
     }
 
     #[test]

@@ -35,7 +35,12 @@ pub struct Figure {
 }
 
 impl Figure {
-    fn new(name: String, unit: &'static str, values: &[f64], peer: Option<(String, f64)>) -> Self {
+    pub(crate) fn new(
+        name: String,
+        unit: &'static str,
+        values: &[f64],
+        peer: Option<(String, f64)>,
+    ) -> Self {
         let least = values.iter().copied().fold(f64::INFINITY, f64::min);
         let most = values.iter().copied().fold(f64::NEG_INFINITY, f64::max);
         let (value, seeds) = (median(values), values.len());

@@ -22,6 +22,8 @@ pub mod build;
 #[cfg(feature = "host")]
 pub mod console;
 #[cfg(feature = "host")]
+mod counted;
+#[cfg(feature = "host")]
 pub mod cpio;
 #[cfg(feature = "host")]
 pub mod demo;
@@ -37,6 +39,8 @@ pub mod fuzz;
 pub mod guest;
 #[cfg(feature = "host")]
 pub mod host;
+#[cfg(feature = "host")]
+pub mod idle;
 #[cfg(feature = "host")]
 pub mod images;
 #[cfg(feature = "host")]

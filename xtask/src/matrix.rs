@@ -1,30 +1,25 @@
 //! What one I/O costs the whole machine, counted on real Xen: each front on each back.
 //!
-//! The machine counts its instructions as time and has one processor, so that an I/O's share of the
-//! time is its share of the instructions: those of both kernels, of Xen and of the programs. The disk
-//! is Dom0's memory. Must never turn a figure into a time: caches and TLBs cost nothing here.
+//! The machine counts its instructions as time and has one processor ([`counted`]), so that an I/O's
+//! share of the time is its share of the instructions: those of both kernels, of Xen and of the
+//! programs. The disk is Dom0's memory. Must never let anything wait: it would be counted as work.
 
 use std::fmt;
 use std::time::{Duration, Instant};
 
 use crate::bench::{Row, Table};
+use crate::counted::{self, GUEST_TIMEOUT, instructions, life, missing};
 use crate::error::{LabError, Result};
 use crate::guest::{Backend, Guest};
 use crate::host::Host;
-use crate::lab::{DOM0_FOLDER, Lab, LabConfig};
+use crate::lab::{Lab, LabConfig};
 use crate::progress::Progress;
 use crate::timeline;
-use crate::{build, setup};
 
 /// The disk, in Dom0's memory.
 const DISK: &str = "/dev/ram0";
 /// Its size.
 const DISK_MIB: u32 = 32;
-/// How long one guest may take for all its jobs, under any load.
-const GUEST_TIMEOUT: Duration = Duration::from_secs(1800);
-/// 2^N ns for an instruction: what is timed in whole milliseconds is then counted well enough.
-const SHIFT: u8 = 2;
-
 /// A kind of I/O.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Work {
@@ -242,23 +237,14 @@ pub fn run(ask: Ask, progress: &Progress) -> Result<Matrix> {
 }
 
 fn boot(ask: Ask, progress: &Progress) -> Result<Lab> {
-    let host = Host { verbose: ask.verbose };
-    setup::ensure(host)?;
-    let file = |path, name| (path, format!("{DOM0_FOLDER}/{name}"));
-    let files =
-        vec![file(build::guest_kernel(host)?, "pvblk"), file(build::blkback(host)?, "blkback")];
     let config = LabConfig {
-        files,
         linux_guest: true,
         fio: true,
         qdisk: !ask.quick,
-        icount: Some(SHIFT),
-        cpus: 1,
         name: "matrix".into(),
-        verbose: ask.verbose,
         ..LabConfig::default()
     };
-    let lab = Lab::boot_with(&config, progress)?;
+    let lab = counted::boot(Host { verbose: ask.verbose }, config, progress)?;
     lab.dom0("cd / && cpio -idu </lab/fio.cpio")?.ok()?;
     lab.dom0(&format!("modprobe brd rd_nr=1 rd_size={}", DISK_MIB * 1024))?.ok()?;
     lab.dom0(&format!("dd if=/dev/zero of={DISK} bs=1M count={DISK_MIB}"))?.ok()?;
@@ -275,7 +261,7 @@ fn ours(lab: &Lab, ask: Ask, place: Place, matrix: &mut Matrix) -> Result<Vec<Co
     let mut costs = Vec::new();
     for seed in 1..=ask.seeds {
         let guest = Guest::pvblk("pair", &command_line(seed, elevator));
-        let console = life(lab, guest, back)?;
+        let console = life(lab, guest.disk(back, DISK, "xvda", false))?;
         let rows = Table::read(&console).map_err(LabError::Failed)?.rows;
         // The first one maps what is mapped once.
         let rows: &[Row; WORKS.len()] = rows
@@ -326,7 +312,7 @@ fn linux(lab: &Lab, ask: Ask, place: Place, matrix: &mut Matrix) -> Result<Vec<C
     );
     (1..=ask.seeds).for_each(|seed| job.push_str(&fio(seed, "/dev/xvda", "libaio")));
     lab.linux_job("pair", &job, true)?;
-    let console = life(lab, Guest::linux("pair"), back)?;
+    let console = life(lab, Guest::linux("pair").disk(back, DISK, "xvda", false))?;
     let up = console.lines().find_map(|line| line.trim_end().strip_prefix("up ")?.parse().ok());
     let seconds: f64 = up.ok_or_else(|| missing("the uptime", &console))?;
     if place == PEER {
@@ -360,28 +346,6 @@ fn fio(seed: u32, disk: &str, engine: &str) -> String {
         seed * 7000,
         jobs.concat()
     )
-}
-
-/// Runs one guest to its end; gives its console.
-fn life(lab: &Lab, guest: Guest, back: Backend) -> Result<String> {
-    let name = guest.name.clone();
-    let guest = Guest { beside_dom0: false, ..guest };
-    lab.create(&guest.disk(back, DISK, "xvda", false))?;
-    let status = lab.wait_status(&name, GUEST_TIMEOUT, |_| {})?;
-    let console = lab.guest_log(&name);
-    lab.destroy(&name)?;
-    match status {
-        0 => Ok(console),
-        status => Err(LabError::Failed(format!("the guest's exit status is {status}:\n{console}"))),
-    }
-}
-
-fn missing(what: &str, console: &str) -> LabError {
-    LabError::Failed(format!("{what}: figures are missing in\n{console}"))
-}
-
-fn instructions(nanoseconds: f64) -> f64 {
-    nanoseconds / f64::from(1_u32 << SHIFT)
 }
 
 /// Costs from fio's terse lines, version 3, a line for each kind of I/O: how much was read and

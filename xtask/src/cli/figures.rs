@@ -14,8 +14,8 @@ use super::{Common, EXIT_CODES};
 pub(crate) struct BenchTask {
     #[command(flatten)]
     common: Common,
-    /// One seed on Xen and five in virtual time, few native blocks, and nothing on QEMU's back: about
-    /// 5 minutes
+    /// One seed on Xen and five in virtual time, few native blocks, nothing on QEMU's back and no idle
+    /// disks: about 5 minutes
     #[arg(long)]
     quick: bool,
     /// Only what is told in virtual time: a minute
@@ -25,6 +25,9 @@ pub(crate) struct BenchTask {
     /// minutes, half a one if quick
     #[arg(long, conflicts_with_all = ["strict", "model_only", "seeds"])]
     native_only: bool,
+    /// Only the memory of 256 idle disks: seven minutes
+    #[arg(long, conflicts_with_all = ["strict", "model_only", "native_only", "quick", "seeds"])]
+    idle_only: bool,
     /// Seeds of each figure [default: 8 on Xen, 30 in virtual time]
     #[arg(long, value_name = "NUMBER", value_parser = clap::value_parser!(u32).range(1..))]
     seeds: Option<u32>,
@@ -41,12 +44,10 @@ impl BenchTask {
     /// Runs the task.
     pub(crate) fn run(self) -> Result<u8> {
         let host = self.common.host();
-        let Self { quick, model_only, native_only, seeds, strict, out, .. } = self;
-        let only = match (model_only, native_only) {
-            (true, _) => Some(Part::Model),
-            (_, true) => Some(Part::Native),
-            _ => None,
-        };
+        let Self { quick, model_only, native_only, idle_only, seeds, strict, out, .. } = self;
+        let parts =
+            [(model_only, Part::Model), (native_only, Part::Native), (idle_only, Part::Idle)];
+        let only = parts.into_iter().find_map(|(only, part)| only.then_some(part));
         let changes = benchmarks::run(host, &Benchmarks { seeds, quick, only, out })?;
         changes.iter().for_each(|change| println!("changed: {change}"));
         Ok(u8::from(strict && !changes.is_empty()))

@@ -78,12 +78,6 @@ enum Command {
         #[arg(long, value_name = "FILE")]
         trace: Option<PathBuf>,
     },
-    /// Serve one connection, on orders from the daemon that started it
-    #[command(hide = true)]
-    Device {
-        /// The device, for the log
-        name: String,
-    },
     /// Attach a disk to a guest: xl create -p, attach, xl unpause
     #[command(after_help = EXIT_CODES)]
     Attach {
@@ -142,21 +136,32 @@ enum Command {
 }
 
 fn main() -> ExitCode {
-    let arguments = Arguments::parse();
-    let serving = matches!(arguments.command, Command::Serve { .. });
-    let device = match &arguments.command {
-        Command::Device { name } => Some(name.clone()),
-        _ => None,
+    // Ahead of the parser, which leaves 60 KiB behind: there is such a process for each disk.
+    let done = match serve::device(std::env::args_os().skip(1)) {
+        Some((verbosity, name)) => {
+            logger::install(verbosity.saturating_add(1), Some(name.clone()));
+            serve_device(&name)
+        }
+        None => {
+            let arguments = Arguments::parse();
+            let serving = matches!(arguments.command, Command::Serve { .. });
+            logger::install(arguments.verbose + u8::from(serving), None);
+            run(arguments)
+        }
     };
-    let serving = serving || device.is_some();
-    logger::install(arguments.verbose + u8::from(serving), device);
-    match run(arguments) {
+    match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
             eprintln!("blkback: {}", failure.message);
             ExitCode::from(failure.code)
         }
     }
+}
+
+/// Serves one connection, on orders from the daemon that started us.
+fn serve_device(name: &str) -> Result<(), Failure> {
+    let orders = std::io::stdin().as_fd().try_clone_to_owned()?;
+    Ok(blkback::serve_device(name, orders)?)
 }
 
 fn run(arguments: Arguments) -> Result<(), Failure> {
@@ -166,10 +171,6 @@ fn run(arguments: Arguments) -> Result<(), Failure> {
             let program = serve::program(user, arguments.verbose);
             let keep = Duration::from_secs(keep);
             serve::run(&pid_file, once, keep, (&images, trace.as_deref()), program)
-        }
-        Command::Device { name } => {
-            let orders = std::io::stdin().as_fd().try_clone_to_owned()?;
-            Ok(blkback::serve_device(&name, orders)?)
         }
         Command::Attach { domain, spec, dry_run, timeout } => {
             commands::attach(&pid_file, &domain, &spec, dry_run, timeout)

@@ -1,5 +1,6 @@
 //! The daemon: waits for xenstore, the workers and signals, and lets the control plane work.
 
+use std::ffi::OsString;
 use std::io::Read;
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
@@ -24,15 +25,32 @@ const GOODBYE: Duration = Duration::from_secs(5);
 /// Who the processes that serve are, unless told otherwise: a user that owns nothing.
 pub(crate) const NOBODY: u32 = 65534;
 
+/// What the process of a device is told, behind as many of these as the daemon was, and before the
+/// device's name.
+const DEVICE: &str = "device";
+const VERBOSE: &str = "-v";
+
 /// Ourselves, as the process of a device.
 pub(crate) fn program(user: u32, verbosity: u8) -> Program {
-    let verbose = std::iter::repeat_n("-v".into(), verbosity.into());
+    let verbose = std::iter::repeat_n(VERBOSE.into(), verbosity.into());
     Program {
         path: "/proc/self/exe".into(),
-        arguments: verbose.chain(["device".into()]).collect(),
+        arguments: verbose.chain([DEVICE.into()]).collect(),
         // Only root can be somebody else; whoever is not has few rights already.
         user: rustix::process::geteuid().is_root().then_some(user),
     }
+}
+
+/// The other way round: how much to say, and the name, if these are words for the process of a device.
+pub(crate) fn device(words: impl Iterator<Item = OsString>) -> Option<(u8, String)> {
+    let mut words = words.peekable();
+    let mut verbosity: u8 = 0;
+    while words.next_if(|word| word == VERBOSE).is_some() {
+        verbosity = verbosity.saturating_add(1);
+    }
+    words.next_if(|word| word == DEVICE)?;
+    let name = words.next()?.into_string().ok()?;
+    words.next().is_none().then_some((verbosity, name))
 }
 
 /// Serves until told to end.
@@ -176,5 +194,30 @@ impl Signals {
 impl AsFd for Signals {
     fn as_fd(&self) -> std::os::fd::BorrowedFd<'_> {
         self.receiver.as_fd()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn device_of(words: &[String]) -> Option<(u8, String)> {
+        device(words.iter().map(OsString::from))
+    }
+
+    #[test]
+    fn the_process_of_a_device_understands_what_the_daemon_tells_it() {
+        for verbosity in [0, 2] {
+            let told = [program(NOBODY, verbosity).arguments, vec!["1/51712".into()]].concat();
+            assert_eq!(device_of(&told), Some((verbosity, "1/51712".into())));
+        }
+    }
+
+    #[test]
+    fn all_other_words_are_for_the_parser() {
+        for words in ["", "-v", "device", "device 1/51712 more", "-v list device", "serve"] {
+            let words: Vec<String> = words.split_whitespace().map(str::to_owned).collect();
+            assert_eq!(device_of(&words), None, "{words:?}");
+        }
     }
 }
