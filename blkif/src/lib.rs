@@ -26,6 +26,7 @@ mod oracle;
 mod request;
 mod response;
 mod segment;
+mod words;
 
 pub use abi::{Abi, ORDER_MAX, RING_PAGES_MAX, SLOT_WORDS_MAX};
 pub use check::{Reason, Reject};
@@ -40,3 +41,4 @@ pub use response::{Response, ResponseWords, Status};
 pub use segment::{
     DIRECT_SEGMENTS_MAX, SECTOR_SIZE, SECTORS_PER_PAGE, SEGMENTS_MAX, Segment, Segments,
 };
+pub use words::Words;

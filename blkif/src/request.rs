@@ -7,16 +7,16 @@
 //! More than 11 segments do not fit a slot. An *indirect* request names a page instead that holds
 //! them, its descriptors: who takes one reads them once ([`segments_in`]) and goes on with the copy.
 
-use arrayvec::ArrayVec;
 use ring::{Memory, Reader};
 use xen::GrantRef;
 
 use crate::{
     Abi, DIRECT_SEGMENTS_MAX, INDIRECT, Operation, SEGMENTS_MAX, SLOT_WORDS_MAX, Segment, Segments,
+    Words,
 };
 
 /// The words of one request, in its slot's order: the header and what the operation needs.
-pub type RequestWords = ArrayVec<u32, SLOT_WORDS_MAX>;
+pub type RequestWords = Words<SLOT_WORDS_MAX>;
 
 /// A request that was checked, or that we made ourselves.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -61,27 +61,22 @@ impl Request {
     #[inline]
     pub fn words(&self, abi: Abi, handle: u16) -> RequestWords {
         debug_assert!(self.is_direct(), "more segments than a slot holds");
-        let mut words = [0; SLOT_WORDS_MAX];
         let count = u8::try_from(self.segments.len()).unwrap_or(0);
         let [handle_low, handle_high] = handle.to_le_bytes();
-        let (header, rest) = words.split_at_mut(1 + abi.request_padding());
-        let (id_and_sector, rest) = rest.split_at_mut(4);
-        header[0] = u32::from_le_bytes([self.operation.wire(), count, handle_low, handle_high]);
-        let [id, sector] = [halves(self.id), halves(self.sector)];
-        id_and_sector.copy_from_slice(&[id[0], id[1], sector[0], sector[1]]);
-        let mut used = header.len() + id_and_sector.len() + 2 * self.segments.len();
+        let head = [self.operation.wire(), count, handle_low, handle_high];
+        let mut all = self.begun(abi, head);
+        let rest = &mut all[header_words(abi)..];
         let (pairs, _) = rest.as_chunks_mut();
         for (to, segment) in pairs.iter_mut().zip(&self.segments) {
             *to = segment.words();
         }
+        let mut used = self.segments.len();
         if self.operation == Operation::Discard {
             // It has no segments: its length is where theirs would be.
             pairs[0] = halves(self.sectors);
-            used += 2;
+            used = 1;
         }
-        let mut words = RequestWords::from(words);
-        words.truncate(used);
-        words
+        RequestWords::new(all, header_words(abi) + 2 * used)
     }
 
     /// The words of an indirect request, for the device number `handle`, whose segments
@@ -89,12 +84,21 @@ impl Request {
     pub fn indirect_words(&self, abi: Abi, handle: u16, descriptors: GrantRef) -> RequestWords {
         let [count_low, count_high, ..] = self.segments.len().to_le_bytes();
         let head = [INDIRECT, self.operation.wire(), count_low, count_high];
-        let mut words = RequestWords::new();
-        words.push(u32::from_le_bytes(head));
-        words.extend([0].into_iter().take(abi.request_padding()));
-        words.extend(halves(self.id).into_iter().chain(halves(self.sector)));
-        words.extend([u32::from(handle), descriptors.0]);
-        words
+        let mut all = self.begun(abi, head);
+        let first = header_words(abi);
+        all[first..][..2].copy_from_slice(&[u32::from(handle), descriptors.0]);
+        RequestWords::new(all, first + 2)
+    }
+
+    /// The words that every form of a request begins with, and zeros behind them.
+    #[inline]
+    fn begun(&self, abi: Abi, head: [u8; 4]) -> [u32; SLOT_WORDS_MAX] {
+        let mut all = [0; SLOT_WORDS_MAX];
+        all[0] = u32::from_le_bytes(head);
+        let [id, sector] = [halves(self.id), halves(self.sector)];
+        let place = &mut all[1 + abi.request_padding()..][..4];
+        place.copy_from_slice(&[id[0], id[1], sector[0], sector[1]]);
+        all
     }
 
     /// Writes the segments into a page of descriptors.
@@ -216,6 +220,12 @@ impl From<Request> for Raw {
             indirect: (!is_direct).then_some(indirect),
         }
     }
+}
+
+/// Words before a request's segments.
+#[inline]
+const fn header_words(abi: Abi) -> usize {
+    1 + abi.request_padding() + 4
 }
 
 /// The next word. A slot is as long as its ABI's longest request, so there is one.

@@ -1,12 +1,11 @@
 //! What the back answers: 16 bytes in the 64-bit layout, 12 in the 32-bit one.
 
-use arrayvec::ArrayVec;
 use ring::{Memory, Reader};
 
-use crate::Abi;
+use crate::{Abi, Words};
 
 /// The words of one response, in its slot's order.
-pub type ResponseWords = ArrayVec<u32, 4>;
+pub type ResponseWords = Words<4>;
 
 /// How a request ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,13 +55,13 @@ impl Response {
     pub fn words(self, abi: Abi) -> ResponseWords {
         let [a, b, c, d, e, f, g, h] = self.id.to_le_bytes();
         let [status_low, status_high] = self.status.wire().to_le_bytes();
-        let words = [
+        let all = [
             u32::from_le_bytes([a, b, c, d]),
             u32::from_le_bytes([e, f, g, h]),
             u32::from_le_bytes([self.operation, 0, status_low, status_high]),
             0,
         ];
-        words[..abi.response_words()].iter().copied().collect()
+        Words::new(all, abi.response_words())
     }
 
     /// Reads a response out of its slot, each word once.

@@ -69,9 +69,12 @@ impl Layout {
         HEADER_WORDS + self.slots as usize * self.slot_words
     }
 
-    /// The first word of the slot that `index` falls into.
+    /// The first word of the slot that `index` falls into. Whoever made a ring has seen that its memory
+    /// holds all of it, so nothing wraps here.
+    #[inline]
     pub(crate) const fn slot(self, index: Index) -> usize {
-        HEADER_WORDS + (index.raw() & (self.slots - 1)) as usize * self.slot_words
+        let number = index.raw() & self.slots.wrapping_sub(1);
+        HEADER_WORDS.wrapping_add((number as usize).wrapping_mul(self.slot_words))
     }
 }
 
@@ -86,9 +89,10 @@ pub struct Reader<'a, M: ?Sized> {
 }
 
 impl<'a, M: Memory + ?Sized> Reader<'a, M> {
+    #[inline]
     pub(crate) fn new(memory: &'a M, layout: Layout, index: Index) -> Self {
         let next = layout.slot(index);
-        Self { memory, next, end: next + layout.slot_words }
+        Self { memory, next, end: next.wrapping_add(layout.slot_words) }
     }
 
     /// The next word, or `None` past the end of the slot.

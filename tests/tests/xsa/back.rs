@@ -71,7 +71,7 @@ fn xsa_155_no_word_of_a_response_is_fetched_twice() {
         let id = u64::from(round) << 33 | 7;
         let sent = Response { id, operation: 3, status: Status::Unsupported };
         let place = 16 + (round % layout.slots()) as usize * layout.slot_words();
-        for (at, word) in sent.words(Abi::X86_64).into_iter().enumerate() {
+        for (at, &word) in sent.words(Abi::X86_64).iter().enumerate() {
             memory.poke(place + at, word);
         }
         memory.poke(2, round + 1);

@@ -82,7 +82,7 @@ impl Trick {
             }
             Self::WrongStatus => {
                 let raw = wire.next(stage)?;
-                let mut words = wire.done(&raw).words(blkif::Abi::X86_64);
+                let mut words = wire.done(&raw).words(blkif::Abi::X86_64).to_vec();
                 words[2] = u32::from(raw.operation) | 0x7fff << 16;
                 wire.put_words(&words);
                 wire.serve(stage, u64::MAX)

@@ -165,7 +165,7 @@ fn each_broken_rule_is_answered_and_counted_and_service_goes_on() {
 fn unknown_operations_are_answered_as_unsupported() {
     let mut bench = Bench::new(&Plan::default());
     for operation in (0..=u8::MAX).filter(|it| ![0, 1, 3, 5, INDIRECT].contains(it)) {
-        let mut words = Request::flush(u64::from(operation)).words(Abi::X86_64, 0);
+        let mut words = Request::flush(u64::from(operation)).words(Abi::X86_64, 0).to_vec();
         words[0] = u32::from_le_bytes([operation, 0, 0, 0]);
         bench.front.put(&words).unwrap();
         let _ = bench.front.publish();

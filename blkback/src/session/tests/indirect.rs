@@ -243,7 +243,7 @@ fn whatever_the_slot_says_of_descriptors_is_answered_once() {
                 let request = read(1, 0, whole([0; SEGMENTS_MAX]));
                 let page = bench.guest.page(9_999, 0);
                 request.describe(&*page);
-                let mut words = request.indirect_words(abi, 7, GrantRef(9_999));
+                let mut words = request.indirect_words(abi, 7, GrantRef(9_999)).to_vec();
                 let [low, high] = count.to_le_bytes();
                 words[0] = u32::from_le_bytes([blkif::INDIRECT, operation, low, high]);
                 assert_eq!(words[handle_at], 7);
