@@ -184,10 +184,10 @@ impl<Q: Queue> Queue for Traced<Q> {
         self.queue.unanswered()
     }
 
-    fn take(&mut self) -> Result<Option<Raw>, Broken> {
+    fn take(&mut self, raw: &mut Raw) -> Result<Option<()>, Broken> {
         let index = self.queue.next();
-        let taken = self.queue.take().map_err(|broken| self.broken(broken))?;
-        if let Some(raw) = &taken {
+        let taken = self.queue.take(raw).map_err(|broken| self.broken(broken))?;
+        if taken.is_some() {
             self.tape.note(&Record::Take(index, raw.clone()));
         }
         Ok(taken)

@@ -14,8 +14,11 @@
 use alloc::boxed::Box;
 use alloc::collections::VecDeque;
 use core::fmt;
+use core::ops::Deref;
 
-use blkif::{Agreed, Geometry, Operation, Request, SECTORS_PER_PAGE, SEGMENTS_MAX, Status};
+use blkif::{
+    Agreed, Geometry, Operation, Request, SECTORS_PER_PAGE, SEGMENTS_MAX, Segment, Status,
+};
 use ring::{PAGE_SIZE, Rest};
 use xen::{Events, Grants, Port};
 
@@ -141,7 +144,10 @@ impl<G: Grants, E: Events> Disk<G, E> {
             return Err(Refused { error: SubmitError::Foreign, buffer: Some(buffer) });
         }
         let segments = buffer.segments();
-        self.take(&Load { operation, sector, sectors: 0, segments }.request(0), Some(buffer))
+        self.take(
+            &Load { operation, sector, sectors: 0, segments: &segments }.request(0),
+            Some(buffer),
+        )
     }
 
     /// Takes a flush: its completion says whether every write that completed before it was
@@ -337,7 +343,11 @@ impl<G: Grants, E: Events> Disk<G, E> {
 
     /// Holds a request against the rules that the back will hold it against, and lets it wait.
     #[inline]
-    fn take(&mut self, request: &Request, buffer: Option<Buffer<G>>) -> Result<Tag, Refused<G>> {
+    fn take<S: Deref<Target = [Segment]>>(
+        &mut self,
+        request: &Request<S>,
+        buffer: Option<Buffer<G>>,
+    ) -> Result<Tag, Refused<G>> {
         if let Err(error) = self.may_take(request) {
             return Err(Refused { error, buffer });
         }
@@ -357,7 +367,10 @@ impl<G: Grants, E: Events> Disk<G, E> {
         Ok(tag)
     }
 
-    fn may_take(&self, request: &Request) -> Result<(), SubmitError> {
+    fn may_take<S: Deref<Target = [Segment]>>(
+        &self,
+        request: &Request<S>,
+    ) -> Result<(), SubmitError> {
         self.lane.open()?;
         let lawful = request.check(&self.lane.geometry, &self.lane.agreed);
         lawful.map_err(SubmitError::Unlawful)?;
@@ -435,7 +448,8 @@ impl<G: Grants, E: Events> Disk<G, E> {
         let work = self.slots.work(place);
         let segments = work.buffer.as_ref().map(Buffer::segments).unwrap_or_default();
         let Work { operation, sector, sectors, .. } = *work;
-        let sent = self.lane.put(Load { operation, sector, sectors, segments }, place).is_ok();
+        let sent =
+            self.lane.put(Load { operation, sector, sectors, segments: &segments }, place).is_ok();
         if sent {
             self.slots.work(place).stage = Stage::Sent;
         }

@@ -7,7 +7,7 @@
 
 use core::fmt;
 
-use blkif::{Agreed, Geometry, Operation, Reason, Request, Response, Segments, Status};
+use blkif::{Agreed, Geometry, Operation, Reason, Request, Response, Segment, Status};
 use ring::{Broken, Front, Notify, Rest};
 use xen::{Events, Grants, Port};
 
@@ -77,20 +77,21 @@ impl fmt::Display for SubmitError {
 impl core::error::Error for SubmitError {}
 
 /// A request for the ring, without its id.
-pub(crate) struct Load {
+pub(crate) struct Load<'a> {
     pub(crate) operation: Operation,
     pub(crate) sector: u64,
     /// How many sectors, if it is a discard.
     pub(crate) sectors: u64,
-    pub(crate) segments: Segments,
+    pub(crate) segments: &'a [Segment],
 }
 
-impl Load {
+impl<'a> Load<'a> {
     /// The request, as it was or will be checked.
-    pub(crate) fn request(self, id: u64) -> Request {
-        match self.operation {
-            Operation::Discard => Request::discard(id, self.sector, self.sectors),
-            _ => Request::transfer(id, self.operation, self.sector, self.segments),
+    pub(crate) fn request(self, id: u64) -> Request<&'a [Segment]> {
+        let Self { operation, sector, sectors, segments } = self;
+        match operation {
+            Operation::Discard => Request { id, operation, sector, sectors, segments },
+            _ => Request::transfer(id, operation, sector, segments),
         }
     }
 }
@@ -150,7 +151,7 @@ impl<G: Grants, E: Events> Lane<G, E> {
     /// # Errors
     /// [`SubmitError`], but never one about what the request asks for.
     #[inline]
-    pub(crate) fn put(&mut self, load: Load, place: u16) -> Result<(), SubmitError> {
+    pub(crate) fn put(&mut self, load: Load<'_>, place: u16) -> Result<(), SubmitError> {
         self.open()?;
         let tag = self.inflight.next().ok_or(SubmitError::Busy)?;
         let request = load.request(tag.id());
@@ -166,7 +167,12 @@ impl<G: Grants, E: Events> Lane<G, E> {
         Ok(())
     }
 
-    fn put_indirect(&mut self, tag: Tag, request: &Request, place: u16) -> Result<(), SubmitError> {
+    fn put_indirect(
+        &mut self,
+        tag: Tag,
+        request: &Request<&[Segment]>,
+        place: u16,
+    ) -> Result<(), SubmitError> {
         let (number, page, reference) = self.descriptors.next().ok_or(SubmitError::Busy)?;
         request.describe(page);
         let words = request.indirect_words(self.agreed.abi, self.handle, reference);

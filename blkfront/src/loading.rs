@@ -63,7 +63,7 @@ impl<'a, G: Grants, E: Events> Loading<'a, G, E> {
         let Some(Run { head, operation, sector, end, segments, .. }) = self.run.take() else {
             return;
         };
-        let load = Load { operation, sector, sectors: end - sector, segments };
+        let load = Load { operation, sector, sectors: end - sector, segments: &segments };
         self.lane.put(load, head).expect("the lane is open, and the room was counted");
     }
 }

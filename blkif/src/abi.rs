@@ -75,11 +75,11 @@ impl Abi {
         }
     }
 
-    /// Words of a response: 16 or 12 bytes.
-    pub(crate) const fn response_words(self) -> usize {
+    /// Padding words behind a response's third: it has 16 or 12 bytes.
+    pub(crate) const fn response_padding(self) -> usize {
         match self {
-            Self::X86_64 => 4,
-            Self::X86_32 => 3,
+            Self::X86_64 => 1,
+            Self::X86_32 => 0,
         }
     }
 }

@@ -5,6 +5,7 @@
 //! Whether a grant can be used is not known here: that is found out when it is mapped.
 
 use core::fmt;
+use core::ops::Deref;
 
 use crate::{
     Agreed, DIRECT_SEGMENTS_MAX, Geometry, INDIRECT, Indirect, Operation, Raw, Request, Response,
@@ -82,10 +83,10 @@ impl Raw {
     /// # Errors
     /// [`Reject`], which says what to answer.
     #[inline]
-    pub fn check(self, disk: &Geometry, agreed: &Agreed) -> Result<Request, Reject> {
+    pub fn check(&self, disk: &Geometry, agreed: &Agreed) -> Result<Request<&[Segment]>, Reject> {
         match self.claim().lawful(disk, agreed) {
             Ok(Lawful { operation, sector, sectors }) => {
-                Ok(Request { id: self.id, operation, sector, sectors, segments: self.segments })
+                Ok(Request { id: self.id, operation, sector, sectors, segments: &self.segments })
             }
             Err(reason) => Err(Reject { response: self.answer(agreed, reason.status()), reason }),
         }
@@ -122,7 +123,7 @@ impl Raw {
     }
 }
 
-impl Request {
+impl<S: Deref<Target = [Segment]>> Request<S> {
     /// Holds a request of our own against the rules that the back will hold it against.
     ///
     /// # Errors

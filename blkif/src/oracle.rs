@@ -56,8 +56,8 @@ fn every_field_lies_where_the_compiler_put_it() {
             assert_eq!(bytes[at(name)..][..value.len()], *value, "{abi:?} {name}");
         };
         let segment = Segment { reference: GrantRef(0xd1d2_d3d4), first_sector: 2, last_sector: 6 };
-        let request =
-            Request::transfer(ID, Operation::Write, SECTOR, [segment; 11].into_iter().collect());
+        let segments = &[segment; 11][..];
+        let request = Request::transfer(ID, Operation::Write, SECTOR, segments);
         let words = bytes(&request.words(abi, 0xe1e2));
         is(&words, "request.operation", &[1]);
         is(&words, "request.nr_segments", &[11]);

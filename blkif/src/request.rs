@@ -7,6 +7,8 @@
 //! More than 11 segments do not fit a slot. An *indirect* request names a page instead that holds
 //! them, its descriptors: who takes one reads them once ([`segments_in`]) and goes on with the copy.
 
+use core::ops::Deref;
+
 use ring::{Memory, Reader};
 use xen::GrantRef;
 
@@ -18,9 +20,10 @@ use crate::{
 /// The words of one request, in its slot's order: the header and what the operation needs.
 pub type RequestWords = Words<SLOT_WORDS_MAX>;
 
-/// A request that was checked, or that we made ourselves.
+/// A request that was checked, or that we made ourselves. Its segments are its own, or stay where they
+/// are: a request is passed by value, and they are most of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Request {
+pub struct Request<S = Segments> {
     /// The front's own word for it: opaque, and not unique. Never an index.
     pub id: u64,
     /// What to do.
@@ -31,17 +34,10 @@ pub struct Request {
     pub sectors: u64,
     /// Where the data is, in the order of the disk: 1 to 32 for a read or a write (more than 11 only
     /// as an indirect request), up to 11 for a flush, none for a discard.
-    pub segments: Segments,
+    pub segments: S,
 }
 
 impl Request {
-    /// A read, a write, or a flush with data, as long as `segments` are.
-    #[inline]
-    pub fn transfer(id: u64, operation: Operation, sector: u64, segments: Segments) -> Self {
-        let sectors = segments.iter().map(|it| u64::from(it.sectors().unwrap_or(0))).sum();
-        Self { id, operation, sector, sectors, segments }
-    }
-
     /// A flush without data.
     pub fn flush(id: u64) -> Self {
         Self::transfer(id, Operation::Flush, 0, Segments::new())
@@ -50,6 +46,26 @@ impl Request {
     /// A discard of `sectors` sectors from `sector` on.
     pub fn discard(id: u64, sector: u64, sectors: u64) -> Self {
         Self { id, operation: Operation::Discard, sector, sectors, segments: Segments::new() }
+    }
+}
+
+impl Request<&[Segment]> {
+    /// The same request with segments of its own.
+    ///
+    /// # Panics
+    /// If they are more than [`SEGMENTS_MAX`].
+    pub fn kept(&self) -> Request {
+        let Self { id, operation, sector, sectors, segments } = *self;
+        Request { id, operation, sector, sectors, segments: segments.iter().copied().collect() }
+    }
+}
+
+impl<S: Deref<Target = [Segment]>> Request<S> {
+    /// A read, a write, or a flush with data, as long as `segments` are.
+    #[inline]
+    pub fn transfer(id: u64, operation: Operation, sector: u64, segments: S) -> Self {
+        let sectors = segments.iter().map(|it| u64::from(it.sectors().unwrap_or(0))).sum();
+        Self { id, operation, sector, sectors, segments }
     }
 
     /// Whether its segments fit its slot. If not, it goes as an indirect request.
@@ -64,10 +80,10 @@ impl Request {
         let count = u8::try_from(self.segments.len()).unwrap_or(0);
         let [handle_low, handle_high] = handle.to_le_bytes();
         let head = [self.operation.wire(), count, handle_low, handle_high];
-        let mut all = self.begun(abi, head);
-        let rest = &mut all[header_words(abi)..];
-        let (pairs, _) = rest.as_chunks_mut();
-        for (to, segment) in pairs.iter_mut().zip(&self.segments) {
+        let mut words = RequestWords::new();
+        self.begin(&mut words, abi, head);
+        let (pairs, _) = words.unused().as_chunks_mut();
+        for (to, segment) in pairs.iter_mut().zip(&*self.segments) {
             *to = segment.words();
         }
         let mut used = self.segments.len();
@@ -76,7 +92,8 @@ impl Request {
             pairs[0] = halves(self.sectors);
             used = 1;
         }
-        RequestWords::new(all, header_words(abi) + 2 * used)
+        words.use_more(2 * used);
+        words
     }
 
     /// The words of an indirect request, for the device number `handle`, whose segments
@@ -84,21 +101,19 @@ impl Request {
     pub fn indirect_words(&self, abi: Abi, handle: u16, descriptors: GrantRef) -> RequestWords {
         let [count_low, count_high, ..] = self.segments.len().to_le_bytes();
         let head = [INDIRECT, self.operation.wire(), count_low, count_high];
-        let mut all = self.begun(abi, head);
-        let first = header_words(abi);
-        all[first..][..2].copy_from_slice(&[u32::from(handle), descriptors.0]);
-        RequestWords::new(all, first + 2)
+        let mut words = RequestWords::new();
+        self.begin(&mut words, abi, head);
+        words.push([u32::from(handle), descriptors.0]);
+        words
     }
 
-    /// The words that every form of a request begins with, and zeros behind them.
+    /// The words that every form of a request begins with.
     #[inline]
-    fn begun(&self, abi: Abi, head: [u8; 4]) -> [u32; SLOT_WORDS_MAX] {
-        let mut all = [0; SLOT_WORDS_MAX];
-        all[0] = u32::from_le_bytes(head);
+    fn begin(&self, words: &mut RequestWords, abi: Abi, head: [u8; 4]) {
         let [id, sector] = [halves(self.id), halves(self.sector)];
-        let place = &mut all[1 + abi.request_padding()..][..4];
-        place.copy_from_slice(&[id[0], id[1], sector[0], sector[1]]);
-        all
+        words.push([u32::from_le_bytes(head)]);
+        words.use_more(abi.request_padding());
+        words.push([id[0], id[1], sector[0], sector[1]]);
     }
 
     /// Writes the segments into a page of descriptors.
@@ -149,56 +164,69 @@ pub struct Indirect {
 }
 
 impl Raw {
-    /// Reads a request out of its slot: the header, and the words that its operation announces.
-    /// Each is fetched once, and words that do not matter are not fetched.
-    #[inline]
-    pub fn parse<M: Memory + ?Sized>(reader: &mut Reader<'_, M>, abi: Abi) -> Self {
-        let [operation, count, many_low, many_high] = word(reader).to_le_bytes();
-        reader.skip(abi.request_padding());
-        let (mut id_and_sector, mut pairs) = ([0; 4], [0; 2 * DIRECT_SEGMENTS_MAX]);
-        // A slot is as long as its ABI's longest request, so every word is there.
-        reader.words(&mut id_and_sector);
-        let fits = usize::from(count) <= DIRECT_SEGMENTS_MAX;
-        let (used, tail) = match Operation::from_wire(operation) {
-            Some(Operation::Discard) => (1, Tail::Length),
-            Some(_) if fits => (usize::from(count), Tail::Segments),
-            // The device's number, which says nothing, and the first page.
-            None if operation == INDIRECT => (1, Tail::Descriptors),
-            _ => (0, Tail::Segments),
-        };
-        reader.words(&mut pairs[..2 * used]);
-        let (pairs, _) = pairs.as_chunks();
-        let [id_low, id_high, sector_low, sector_high] = id_and_sector;
-        let mut raw = Self {
-            operation,
-            count,
-            id: double([id_low, id_high]),
-            sector: double([sector_low, sector_high]),
+    /// No request yet: one to [read](Self::read) into.
+    pub const fn new() -> Self {
+        Self {
+            operation: 0,
+            count: 0,
+            id: 0,
+            sector: 0,
             discard_sectors: 0,
-            segments: Segments::new(),
+            segments: Segments::new_const(),
             indirect: None,
-        };
-        match tail {
-            Tail::Length => raw.discard_sectors = double(pairs[0]),
-            Tail::Segments => {
-                let pairs = pairs[..used].iter();
-                raw.segments.extend(pairs.map(|&pair| Segment::from_words(pair)));
-            }
-            Tail::Descriptors => {
-                let count = u16::from_le_bytes([many_low, many_high]);
-                let [_, page] = pairs[0];
-                raw.indirect = Some(Indirect { count, descriptors: GrantRef(page) });
-            }
         }
+    }
+
+    /// Reads a request out of its slot, as [`read`](Self::read).
+    pub fn parse<M: Memory + ?Sized>(reader: &mut Reader<'_, M>, abi: Abi) -> Self {
+        let mut raw = Self::new();
+        raw.read(reader, abi);
         raw
+    }
+
+    /// Becomes the request in a slot: the header, and the words that its operation announces. Each is
+    /// fetched once, and words that do not matter are not fetched. Requests that are read into one
+    /// place are not moved.
+    #[inline]
+    pub fn read<M: Memory + ?Sized>(&mut self, reader: &mut Reader<'_, M>, abi: Abi) {
+        // A slot is as long as its ABI's longest request, so every word is there.
+        let [head] = reader.array().unwrap_or_default();
+        reader.skip(abi.request_padding());
+        let [id_low, id_high, sector_low, sector_high] = reader.array().unwrap_or_default();
+        let [operation, count, many_low, many_high] = u32::to_le_bytes(head);
+        (self.operation, self.count) = (operation, count);
+        self.id = double([id_low, id_high]);
+        self.sector = double([sector_low, sector_high]);
+        (self.discard_sectors, self.indirect) = (0, None);
+        self.segments.clear();
+        let fits = usize::from(count) <= DIRECT_SEGMENTS_MAX;
+        match Operation::from_wire(operation) {
+            Some(Operation::Discard) => {
+                self.discard_sectors = double(reader.array().unwrap_or_default());
+            }
+            Some(_) if fits => {
+                let mut pairs = [[0; 2]; DIRECT_SEGMENTS_MAX];
+                let pairs = &mut pairs[..usize::from(count)];
+                reader.words(pairs.as_flattened_mut());
+                for &mut pair in pairs {
+                    self.segments.push(Segment::from_words(pair));
+                }
+            }
+            None if operation == INDIRECT => {
+                let count = u16::from_le_bytes([many_low, many_high]);
+                // The device's number, which says nothing, and the first page.
+                let [_, page] = reader.array().unwrap_or_default();
+                self.indirect = Some(Indirect { count, descriptors: GrantRef(page) });
+            }
+            _ => {}
+        }
     }
 }
 
-/// What follows a request's sector.
-enum Tail {
-    Segments,
-    Length,
-    Descriptors,
+impl Default for Raw {
+    fn default() -> Self {
+        Self::new()
+    }
 }
 
 impl From<Request> for Raw {
@@ -220,18 +248,6 @@ impl From<Request> for Raw {
             indirect: (!is_direct).then_some(indirect),
         }
     }
-}
-
-/// Words before a request's segments.
-#[inline]
-const fn header_words(abi: Abi) -> usize {
-    1 + abi.request_padding() + 4
-}
-
-/// The next word. A slot is as long as its ABI's longest request, so there is one.
-#[inline]
-fn word<M: Memory + ?Sized>(reader: &mut Reader<'_, M>) -> u32 {
-    reader.word().unwrap_or_default()
 }
 
 /// A 64-bit number of two words, low one first.
@@ -371,7 +387,7 @@ mod tests {
 
     #[test]
     fn the_longest_request_fills_the_slot_exactly() {
-        let whole = (0..11).map(|it| Segment::whole(GrantRef(it))).collect();
+        let whole: Segments = (0..11).map(|it| Segment::whole(GrantRef(it))).collect();
         let request = Request::transfer(ID, Operation::Write, SECTOR, whole);
         assert_eq!(request.words(Abi::X86_64, 0).len() * 4, 112);
         assert_eq!(request.words(Abi::X86_32, 0).len() * 4, 108);

@@ -55,21 +55,22 @@ impl Response {
     pub fn words(self, abi: Abi) -> ResponseWords {
         let [a, b, c, d, e, f, g, h] = self.id.to_le_bytes();
         let [status_low, status_high] = self.status.wire().to_le_bytes();
-        let all = [
+        let mut words = ResponseWords::new();
+        words.push([
             u32::from_le_bytes([a, b, c, d]),
             u32::from_le_bytes([e, f, g, h]),
             u32::from_le_bytes([self.operation, 0, status_low, status_high]),
-            0,
-        ];
-        Words::new(all, abi.response_words())
+        ]);
+        words.use_more(abi.response_padding());
+        words
     }
 
     /// Reads a response out of its slot, each word once.
     #[inline]
     pub fn parse<M: Memory + ?Sized>(reader: &mut Reader<'_, M>) -> Self {
-        let mut word = || reader.word().unwrap_or_default();
-        let id = u64::from(word()) | u64::from(word()) << 32;
-        let [operation, _, status_low, status_high] = word().to_le_bytes();
+        let [id_low, id_high, last] = reader.array().unwrap_or_default();
+        let id = u64::from(id_low) | u64::from(id_high) << 32;
+        let [operation, _, status_low, status_high] = u32::to_le_bytes(last);
         let status = i16::from_le_bytes([status_low, status_high]);
         Self { id, operation, status: Status::from_wire(status) }
     }

@@ -65,9 +65,9 @@ impl<M: Memory> Back<M> {
                 return Ok(None);
             }
         }
-        let value = read(&mut Reader::new(&self.memory, self.layout, self.taken));
-        self.taken = self.taken.after(1);
-        Ok(Some(value))
+        let index = self.taken;
+        self.taken = index.after(1);
+        Ok(Some(read(&mut Reader::new(&self.memory, self.layout, index))))
     }
 
     /// Writes a response into the oldest slot that was taken. The front does not see it before

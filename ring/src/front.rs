@@ -99,9 +99,9 @@ impl<M: Memory> Front<M> {
                 return Ok(None);
             }
         }
-        let value = read(&mut Reader::new(&self.memory, self.layout, self.taken));
-        self.taken = self.taken.after(1);
-        Ok(Some(value))
+        let index = self.taken;
+        self.taken = index.after(1);
+        Ok(Some(read(&mut Reader::new(&self.memory, self.layout, index))))
     }
 
     /// Whether the back claims responses that were not taken; whether the claim makes sense, the next

@@ -268,17 +268,29 @@ impl Memory for Page {
         &self.words[index]
     }
 
+    // Four at a time, here and below: compilers do not unroll loops of atomic accesses.
     #[inline]
     fn load_all(&self, index: usize, out: &mut [u32]) {
-        let part = &self.words[index..][..out.len()];
-        for (out, word) in out.iter_mut().zip(part) {
+        let (words, last_words) = self.words[index..][..out.len()].as_chunks::<4>();
+        let (out, last_out) = out.as_chunks_mut();
+        for (out, words) in out.iter_mut().zip(words) {
+            *out = words.each_ref().map(|word| word.load(Ordering::Relaxed));
+        }
+        for (out, word) in last_out.iter_mut().zip(last_words) {
             *out = word.load(Ordering::Relaxed);
         }
     }
 
     #[inline]
     fn store_all(&self, index: usize, values: &[u32]) {
-        for (&value, word) in values.iter().zip(&self.words[index..][..values.len()]) {
+        let (words, last_words) = self.words[index..][..values.len()].as_chunks::<4>();
+        let (values, last_values) = values.as_chunks::<4>();
+        for (values, words) in values.iter().zip(words) {
+            for (&value, word) in values.iter().zip(words) {
+                word.store(value, Ordering::Relaxed);
+            }
+        }
+        for (&value, word) in last_values.iter().zip(last_words) {
             word.store(value, Ordering::Relaxed);
         }
     }

@@ -106,6 +106,18 @@ impl<'a, M: Memory + ?Sized> Reader<'a, M> {
         Some(word)
     }
 
+    /// The next `N` words, or `None` if there are fewer.
+    #[inline]
+    pub fn array<const N: usize>(&mut self) -> Option<[u32; N]> {
+        if self.end - self.next < N {
+            return None;
+        }
+        let mut words = [0; N];
+        self.memory.load_all(self.next, &mut words);
+        self.next += N;
+        Some(words)
+    }
+
     /// Reads the next words into `out`, as many as both have, and tells how many those are.
     #[inline]
     pub fn words(&mut self, out: &mut [u32]) -> usize {

@@ -107,10 +107,11 @@ pub fn ours(count: u32) -> f64 {
     let (disk, agreed) = terms();
     let there = || {
         let (mut done, mut unseen, mut looks) = (0, 0, Looks::default());
+        let mut raw = Raw::new();
         while done < count {
-            match back.take(|slot| Raw::parse(slot, ABI)).expect("an honest front") {
-                Some(raw) => {
-                    let words = answer(raw, &disk, &agreed).words(ABI);
+            match back.take(|slot| raw.read(slot, ABI)).expect("an honest front") {
+                Some(()) => {
+                    let words = answer(&raw, &disk, &agreed).words(ABI);
                     back.put(&words).expect("it was taken");
                     (done, unseen) = (done + 1, unseen + 1);
                 }

@@ -50,10 +50,10 @@ pub(super) fn request(number: u64, pages: &Segments) -> Request {
 }
 
 /// The back's answer to what it took.
-pub(super) fn answer(raw: Raw, disk: &Geometry, agreed: &Agreed) -> Response {
+pub(super) fn answer(raw: &Raw, disk: &Geometry, agreed: &Agreed) -> Response {
     match raw.check(disk, agreed) {
         Ok(request) => {
-            let request = black_box(request);
+            black_box(&request);
             Response { id: request.id, operation: request.operation.wire(), status: Status::Okay }
         }
         Err(reject) => reject.response,
@@ -66,17 +66,17 @@ pub fn ours(Shape { segments, batch }: Shape, messages: u64) -> u64 {
     let mut front = Front::new(&*page, ABI.layout(0));
     let mut back = Back::attach(&*page, ABI.layout(0));
     let (disk, agreed) = terms();
-    let pages = pages(segments);
-    let (mut number, mut sum) = (0, 0);
+    let mut request = request(0, &pages(segments));
+    let (mut number, mut sum, mut raw) = (0, 0, Raw::new());
     while number < messages {
         for _ in 0..batch {
-            let words = request(number, &pages).words(ABI, 0);
-            front.put(&words).expect("the ring has room");
+            (request.id, request.sector) = (number, number * 8);
+            front.put(&request.words(ABI, 0)).expect("the ring has room");
             number += 1;
         }
         let _ = black_box(front.publish());
-        while let Some(raw) = back.take(|slot| Raw::parse(slot, ABI)).expect("an honest front") {
-            let words = answer(raw, &disk, &agreed).words(ABI);
+        while let Some(()) = back.take(|slot| raw.read(slot, ABI)).expect("an honest front") {
+            let words = answer(&raw, &disk, &agreed).words(ABI);
             back.put(&words).expect("it was taken");
         }
         let _ = black_box(back.publish());

@@ -3,7 +3,7 @@
 //! Requests are taken, checked, given their memory, and become jobs in the order of their arrival.
 //! A flush waits on the way for the writes before it.
 
-use blkif::{Operation, Raw, Request, Status};
+use blkif::{Operation, Raw, Request, Segment, Status};
 use ring::Broken;
 use xen::{Events, Maps};
 
@@ -22,12 +22,13 @@ impl<M: Maps, D: Disk<Buffer<M::Page>>, E: Events, Q: Queue> Session<M, D, E, Q>
         let slots = self.agreed.abi.layout(self.agreed.order).slots();
         let before = self.counters.requests;
         self.is_full = false;
+        let mut raw = Raw::new();
         for _ in 0..slots {
             if self.pages_in_flight >= PAGES_IN_FLIGHT_MAX {
                 self.is_full = true;
                 break;
             }
-            let Some(mut raw) = self.ring.take()? else { break };
+            let Some(()) = self.ring.take(&mut raw)? else { break };
             self.counters.requests += 1;
             if !self.described(&mut raw) {
                 self.refuse(raw.answer(&self.agreed, Status::Error), Fault::Grant);
@@ -35,12 +36,12 @@ impl<M: Maps, D: Disk<Buffer<M::Page>>, E: Events, Q: Queue> Session<M, D, E, Q>
             }
             match raw.check(&self.geometry, &self.agreed) {
                 Ok(request) if self.is_refused(&request) => {
-                    let response = Pending::<()>::new(request).answer(Status::Error);
+                    let response = Pending::<()>::new(request.kept()).answer(Status::Error);
                     self.refuse(response, Fault::FailedFlush);
                 }
                 Ok(request) => {
                     self.pages_in_flight += request.segments.len();
-                    self.batch.push(request);
+                    self.batch.push(request.kept());
                 }
                 Err(reject) => self.refuse(reject.response, Fault::Rejected(reject.reason)),
             }
@@ -66,7 +67,7 @@ impl<M: Maps, D: Disk<Buffer<M::Page>>, E: Events, Q: Queue> Session<M, D, E, Q>
     }
 
     /// After a failed flush nothing may claim to have reached the disk.
-    fn is_refused(&self, request: &Request) -> bool {
+    fn is_refused(&self, request: &Request<&[Segment]>) -> bool {
         self.past.failed_flush && request.operation != Operation::Read
     }
 

@@ -18,11 +18,11 @@ pub trait Queue {
     /// How many requests were taken and not yet answered.
     fn unanswered(&self) -> u32;
 
-    /// Takes the next request, if one is visible.
+    /// Takes the next request, if one is visible: `raw` becomes it.
     ///
     /// # Errors
     /// [`Broken`] if the front claims more requests than can be.
-    fn take(&mut self) -> Result<Option<Raw>, Broken>;
+    fn take(&mut self, raw: &mut Raw) -> Result<Option<()>, Broken>;
 
     /// Puts an answer; the front does not see it before [`publish`](Self::publish).
     ///
@@ -106,9 +106,9 @@ impl<R: Memory> Queue for Lent<R> {
     }
 
     #[inline]
-    fn take(&mut self) -> Result<Option<Raw>, Broken> {
+    fn take(&mut self, raw: &mut Raw) -> Result<Option<()>, Broken> {
         let abi = self.abi;
-        self.back.take(|reader| Raw::parse(reader, abi))
+        self.back.take(|slot| raw.read(slot, abi))
     }
 
     #[inline]

@@ -33,11 +33,11 @@ impl Queue for Script {
         self.unanswered
     }
 
-    fn take(&mut self) -> Result<Option<Raw>, Broken> {
-        let raw = self.requests.pop_front().ok_or(BROKEN)?;
+    fn take(&mut self, raw: &mut Raw) -> Result<Option<()>, Broken> {
+        *raw = self.requests.pop_front().ok_or(BROKEN)?;
         self.next = self.next.after(1);
         self.unanswered += 1;
-        Ok(Some(raw))
+        Ok(Some(()))
     }
 
     fn put(&mut self, _: Response) -> Result<(), Full> {
@@ -69,8 +69,10 @@ fn tape(trace: &Trace, name: &str) -> Tape {
 /// Takes and answers everything; tells how much that was.
 fn serve(ring: &mut Traced<Script>) -> u64 {
     for count in 0.. {
-        let Ok(taken) = ring.take() else { return count };
-        let Raw { id, operation, .. } = taken.unwrap();
+        let mut raw = Raw::new();
+        let Ok(taken) = ring.take(&mut raw) else { return count };
+        assert_eq!(taken, Some(()));
+        let Raw { id, operation, .. } = raw;
         ring.put(Response { id, operation, status: Status::Okay }).unwrap();
         assert_eq!(ring.put(Response { id, operation, status: Status::Okay }), Err(Full));
         assert_eq!(ring.publish(), Notify::Needed);

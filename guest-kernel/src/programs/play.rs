@@ -15,7 +15,7 @@ use core::time::Duration;
 
 use blkif::{
     Abi, Agreed, BackOffer, Discard, Features, FrontOffer, Geometry, Info, Operation, Raw, Request,
-    Response, Status, negotiate,
+    Response, Segment, Status, negotiate,
 };
 use ring::sync::AtomicU32;
 use ring::{Back, Broken, Memory, PAGE_WORDS, Rest};
@@ -243,12 +243,12 @@ impl PlayDisk {
     }
 
     /// `None` if a page was not granted.
-    fn transfer(&mut self, root: &Domain, request: &Request) -> Option<()> {
+    fn transfer(&mut self, root: &Domain, request: &Request<&[Segment]>) -> Option<()> {
         if request.operation == Operation::Flush {
             self.flushes += 1;
         }
         let mut at = usize::try_from(request.sector).unwrap() * 512;
-        for segment in &request.segments {
+        for segment in request.segments {
             let page = root.map(GUEST, &[segment.reference], Access::Write).ok()?.remove(0);
             let part = &mut self.medium[at..at + segment.length_bytes()];
             match request.operation {

@@ -79,7 +79,8 @@ fn sent(terms: &Terms, verdict: &Verdict, work: &Work) -> (Slot, Descriptors) {
         segments: segments.map(segment).collect(),
     };
     let (geometry, agreed) = agreed(terms, 0, true);
-    let own = Raw::from(request.clone()).check(&geometry, &agreed);
+    let own = Raw::from(request.clone());
+    let own = own.check(&geometry, &agreed).map(|own| own.kept());
     assert_eq!(own.as_ref(), Ok(&request), "our front would not send it");
     let page = Page::new();
     let words = if request.is_direct() {

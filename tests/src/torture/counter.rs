@@ -5,8 +5,8 @@
 //! second look at any word shows even where [`Flicker`] would let it pass.
 
 use blkif::{
-    Abi, Agreed, Discard, Features, Geometry, INDIRECT, Info, Raw, Request, Response, Status,
-    segments_in,
+    Abi, Agreed, Discard, Features, Geometry, INDIRECT, Info, Raw, Request, Response, Segment,
+    Status, segments_in,
 };
 use ring::sync::{AtomicU32, Ordering};
 use ring::{Back, Memory, PAGE_WORDS};
@@ -159,7 +159,7 @@ impl<'a> Counter<'a> {
 }
 
 /// A request that was let through is the one that the oracle read.
-fn assert_same(request: &Request, verdict: &Verdict, work: &Work) {
+fn assert_same(request: &Request<&[Segment]>, verdict: &Verdict, work: &Work) {
     let same = request.id == verdict.id
         && request.operation.wire() == verdict.operation
         && (request.sector, request.sectors) == (work.sector, work.sectors)

@@ -97,6 +97,6 @@ impl Stage {
 
 /// The words of a request for one whole page.
 fn one_page(operation: Operation, id: u64, sector: u64, reference: GrantRef) -> Vec<u32> {
-    let segments = std::iter::once(Segment::whole(reference)).collect();
+    let segments = &[Segment::whole(reference)][..];
     Request::transfer(id, operation, sector, segments).words(Abi::X86_64, 0).to_vec()
 }

@@ -40,7 +40,7 @@ pub(super) const SCRIPTS: [(&str, Script); 22] = [
 /// A request for one sector of each page.
 fn one(operation: Operation, id: u64, sector: u64, grants: &[GrantRef]) -> Vec<u32> {
     let segment = |&reference| Segment { reference, first_sector: 3, last_sector: 3 };
-    let segments = grants.iter().map(segment).collect();
+    let segments: Vec<_> = grants.iter().map(segment).collect();
     Request::transfer(id, operation, sector, segments).words(Abi::X86_64, 0).to_vec()
 }
 
@@ -64,7 +64,7 @@ fn event_indexes(attacker: &mut Attacker, _: usize) {
 fn longest(attacker: &mut Attacker, _: usize) {
     attacker.front(0, 11);
     attacker.fill(|random, grants| {
-        let segments = grants.iter().map(|&it| Segment::whole(it)).collect();
+        let segments: Vec<_> = grants.iter().map(|&it| Segment::whole(it)).collect();
         let request = Request::transfer(1, Operation::Read, sector(random), segments);
         request.words(Abi::X86_64, 0).to_vec()
     });

@@ -8,7 +8,7 @@ use blkback::sys::{Channels, GrantDevice, MappedPage};
 use blkback::{RingPages, Xenbus, attach, own_domain, vdev};
 use blkif::{
     Abi, Agreed, BackOffer, Discard, Features, FrontOffer, Geometry, Operation, Raw, Request,
-    Response, Status, negotiate,
+    Response, Segment, Status, negotiate,
 };
 use ring::sync::Ordering;
 use ring::{Back, Memory, PAGE_WORDS};
@@ -217,7 +217,7 @@ impl Wire {
     /// Does a request; gives the honest answer.
     pub(super) fn done(&mut self, raw: &Raw) -> Response {
         let (id, operation) = (raw.id, raw.operation);
-        match raw.clone().check(&self.geometry, &self.agreed) {
+        match raw.check(&self.geometry, &self.agreed) {
             Ok(request) => {
                 let done = self.transfer(&request).is_ok();
                 let status = if done { Status::Okay } else { Status::Error };
@@ -227,9 +227,9 @@ impl Wire {
         }
     }
 
-    fn transfer(&mut self, request: &Request) -> Result<()> {
+    fn transfer(&mut self, request: &Request<&[Segment]>) -> Result<()> {
         let mut at = usize::try_from(request.sector)? * 512;
-        for segment in &request.segments {
+        for segment in request.segments {
             let page = self.grants.map(self.peer, &[segment.reference], Access::Write)?.remove(0);
             let bytes = &mut self.medium[at..at + segment.length_bytes()];
             match request.operation {

@@ -1,6 +1,6 @@
 //! Requests whose segments are in a page of their own, of which nothing is true either.
 
-use blkif::{Abi, Indirect, Reason, SEGMENTS_MAX, Segment, Status};
+use blkif::{Abi, Indirect, Raw, Reason, SEGMENTS_MAX, Segment, Status};
 use ring::{Memory, Page};
 use xen::GrantRef;
 
@@ -270,7 +270,8 @@ fn where_descriptors_are_comes_off_the_wire_as_it_was_written() {
     let mut request = request;
     request.segments[0] = part;
     bench.send(&[request.clone()]);
-    let raw = bench.session.ring.take().unwrap().unwrap();
+    let mut raw = Raw::new();
+    bench.session.ring.take(&mut raw).unwrap().unwrap();
     let descriptors = GrantRef(described(1));
     assert_eq!(raw.indirect, Some(Indirect { count: 12, descriptors }));
     let mut counters = Counters::default();
