@@ -59,6 +59,7 @@ impl Geometry {
     }
 
     /// Sectors of 512 bytes in one of the disk's: 1 to 8.
+    #[inline]
     pub(crate) fn unit(&self) -> u8 {
         u8::try_from(self.sector_size / SECTOR_MIN).unwrap_or(crate::SECTORS_PER_PAGE)
     }

@@ -1,7 +1,7 @@
 //! The block protocol as values: bytes in, meanings out, and back.
 //!
 //! Follows `xen/include/public/io/blkif.h`. A request is read once out of its slot
-//! ([`Raw::parse`]), held against the disk and the agreed features ([`Raw::check`]), and only then
+//! ([`Raw::read`]), held against the disk and the agreed features ([`Raw::check`]), and only then
 //! a [`Request`]; a response goes the other way. Features are negotiated in one place
 //! ([`negotiate`]): from what each side published to what both sides do ([`Agreed`]).
 //!

@@ -187,7 +187,9 @@ impl Raw {
     /// Becomes the request in a slot: the header, and the words that its operation announces. Each is
     /// fetched once, and words that do not matter are not fetched. Requests that are read into one
     /// place are not moved.
-    #[inline]
+    // Always, because by itself the compiler does not where a program has two rings, and then neither
+    // the layout nor the memory is known in here: a fifth of all that a round trip costs.
+    #[inline(always)]
     pub fn read<M: Memory + ?Sized>(&mut self, reader: &mut Reader<'_, M>, abi: Abi) {
         // A slot is as long as its ABI's longest request, so every word is there.
         let [head] = reader.array().unwrap_or_default();

@@ -36,8 +36,7 @@ impl<M: Maps, D: Disk<Buffer<M::Page>>, E: Events, Q: Queue> Session<M, D, E, Q>
             }
             match raw.check(&self.geometry, &self.agreed) {
                 Ok(request) if self.is_refused(&request) => {
-                    let response = Pending::<()>::new(request.kept()).answer(Status::Error);
-                    self.refuse(response, Fault::FailedFlush);
+                    self.refuse(raw.answer(&self.agreed, Status::Error), Fault::FailedFlush);
                 }
                 Ok(request) => {
                     self.pages_in_flight += request.segments.len();
