@@ -209,9 +209,26 @@ fn words_of_a_slot_are_read_together_up_to_its_end_and_each_once() {
 }
 
 #[test]
+fn an_array_is_read_whole_or_not_at_all() {
+    let layout = Layout::of_slots(2, 6);
+    let page = Page::new();
+    let (mut front, mut back) = (Front::new(&page, layout), Back::attach(&page, layout));
+    front.put(&[1, 2, 3, 4, 5, 6]).unwrap();
+    let _ = front.publish();
+    let read = |reader: &mut Reader<'_, &Page>| {
+        assert_eq!((reader.array::<7>(), reader.array()), (None, Some([1, 2])));
+        assert_eq!((reader.array::<5>(), reader.array()), (None, Some([3, 4, 5, 6])));
+        (reader.array::<1>(), reader.array())
+    };
+    assert_eq!(back.take(read), Ok(Some((None, Some([])))));
+}
+
+#[test]
 fn words_of_a_page_are_stored_and_loaded_together_as_they_are_one_by_one() {
     let page = Page::new();
-    for (first, words) in [(0, 3), (PAGE_WORDS - 3, 3), (PAGE_WORDS, 0)] {
+    for (first, words) in
+        [(0, 3), (5, 11), (PAGE_WORDS - 4, 4), (PAGE_WORDS - 3, 3), (PAGE_WORDS, 0)]
+    {
         let values: Vec<u32> = (1..).take(words).collect();
         page.store_all(first, &values);
         let one_by_one = (first..first + words).map(|at| page.load(at, Ordering::Relaxed));
