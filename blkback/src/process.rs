@@ -157,7 +157,7 @@ mod tests {
         let program = Program { path: "/bin/sh".into(), arguments, user: None };
         let mut process = Process::start(&program, "1/51712").unwrap();
         assert_eq!(process.hear(), Ok(None));
-        shutdown(&process.line.as_fd(), Shutdown::Write).unwrap();
+        shutdown(process.line.as_fd(), Shutdown::Write).unwrap();
         process.stop();
         let end = Instant::now() + Duration::from_secs(60);
         while process.hear() == Ok(None) {
