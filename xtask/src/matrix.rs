@@ -1,6 +1,6 @@
 //! What one I/O costs the whole machine, counted on real Xen: each front on each back.
 //!
-//! The machine counts its instructions as time and has one processor ([`counted`]), so that an I/O's
+//! The machine counts its instructions as time and has one processor (`counted.rs`), so that an I/O's
 //! share of the time is its share of the instructions: those of both kernels, of Xen and of the
 //! programs. The disk is Dom0's memory. Must never let anything wait: it would be counted as work.
 
