@@ -2,8 +2,8 @@
 //!
 //! What a second queue costs and how guests share a disk is told by a program of the crate `bench`, in
 //! virtual time; how the pair does beside others without Xen by another ([`native`]); what an I/O costs is
-//! counted on real Xen by [`matrix`], and what a
-//! disk costs that does none by [`idle`]. A benchmark reports: nothing here fails because something was slow.
+//! counted on real Xen by [`matrix`], with
+//! queues on both sides by [`schedulers`], and what a disk costs that does none by [`idle`]. A benchmark reports: nothing here fails because something was slow.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -17,11 +17,13 @@ use crate::host::{self, Host};
 use crate::matrix::{self, Ask};
 use crate::progress::Progress;
 use crate::report::{self, Section};
-use crate::{figures, idle, native, targets};
+use crate::{figures, idle, native, schedulers, targets};
 
 /// Seeds of the figures on Xen, and in a quick run.
 const SEEDS: u32 = 8;
 const QUICK_SEEDS: u32 = 1;
+/// The same on Dom0's schedulers, where each takes long.
+const SCHEDULER_SEEDS: u32 = 3;
 /// Seeds in virtual time in a quick run; else the program has its own measure.
 const QUICK_MODEL_SEEDS: u64 = 5;
 /// About how many seconds each seed takes in virtual time, with its program's build.
@@ -39,6 +41,8 @@ pub enum Part {
     Native,
     /// On real Xen: I/O.
     Xen,
+    /// On real Xen: Dom0's own schedulers.
+    Schedulers,
     /// On real Xen: disks that nobody uses.
     Idle,
 }
@@ -48,7 +52,7 @@ pub enum Part {
 pub struct Benchmarks {
     /// Seeds of each figure, instead of what is usual.
     pub seeds: Option<u32>,
-    /// Few seeds, without QEMU's back and without idle disks.
+    /// Few seeds, without QEMU's back, Dom0's schedulers and idle disks.
     pub quick: bool,
     /// Only this part of them.
     pub only: Option<Part>,
@@ -68,7 +72,7 @@ impl Benchmarks {
     }
 
     fn has(&self, part: Part) -> bool {
-        let usual = !(self.quick && part == Part::Idle);
+        let usual = !(self.quick && matches!(part, Part::Schedulers | Part::Idle));
         self.only.map_or(usual, |only| only == part)
     }
 
@@ -79,6 +83,7 @@ impl Benchmarks {
             (Part::Model, Duration::from_secs(MODEL_SECONDS)),
             (Part::Native, Duration::from_secs(native)),
             (Part::Xen, self.ask(host).estimate()),
+            (Part::Schedulers, schedulers::estimate(self.scheduler_seeds())),
             (Part::Idle, Duration::from_secs(idle::SECONDS)),
         ];
         parts.into_iter().filter(|(part, _)| self.has(*part)).map(|(_, time)| time).sum()
@@ -87,6 +92,10 @@ impl Benchmarks {
     fn ask(&self, host: Host) -> Ask {
         let usual = if self.quick { QUICK_SEEDS } else { SEEDS };
         Ask { seeds: self.seeds.unwrap_or(usual), quick: self.quick, verbose: host.verbose }
+    }
+
+    fn scheduler_seeds(&self) -> u32 {
+        self.seeds.unwrap_or(SCHEDULER_SEEDS)
     }
 }
 
@@ -128,6 +137,18 @@ pub fn run(host: Host, benchmarks: &Benchmarks) -> Result<Vec<String>> {
         all.extend(figures::json(&found));
         sections.push(Section::costs(&found, &tables));
     }
+    if benchmarks.has(Part::Schedulers) {
+        let seeds = benchmarks.scheduler_seeds();
+        let seen = schedulers::run(host, seeds, &Progress::new(host.verbose))?;
+        let (figures, table) = (seen.figures(), seen.table());
+        println!("\n{table}");
+        all.extend(figures::json(&figures));
+        let words = "Random writes of guests that do not sort, on disks of Dom0 with each of its \
+                     schedulers; in brackets how that is to the same guest with an elevator that sorts. \
+                     Instructions are of a disk that nobody waits for, waits of a slow one.";
+        sections.push(Section::new("Schedulers of Dom0", words, "", &[table]));
+        found.extend(figures);
+    }
     if benchmarks.has(Part::Idle) {
         let idle = idle::run(host, &Progress::new(host.verbose))?;
         println!("\n{}", idle.line());
@@ -137,7 +158,7 @@ pub fn run(host: Host, benchmarks: &Benchmarks) -> Result<Vec<String>> {
         sections.push(Section::new("Idle devices", words, "", &[idle.line()]));
         found.extend(idle.figures());
     }
-    if benchmarks.only != Some(Part::Model) {
+    if !matches!(benchmarks.only, Some(Part::Model | Part::Schedulers)) {
         let aimed = targets::table(&all);
         println!("\n{aimed}");
         let words =
@@ -188,10 +209,10 @@ mod tests {
         };
         assert_eq!(time(true, Some(Part::Native)), Duration::from_secs(native::QUICK_SECONDS));
         assert_eq!(time(false, Some(Part::Model)), Duration::from_secs(MODEL_SECONDS));
-        let parts = [Part::Model, Part::Native, Part::Xen, Part::Idle];
+        let parts = [Part::Model, Part::Native, Part::Xen, Part::Schedulers, Part::Idle];
         let parts = parts.map(|part| time(false, Some(part)));
         assert_eq!(time(false, None), parts.into_iter().sum());
-        assert_eq!(time(true, Some(Part::Idle)), parts[3]);
+        assert_eq!(time(true, Some(Part::Idle)), parts[4]);
         let quick = [Part::Model, Part::Native, Part::Xen].map(|part| time(true, Some(part)));
         assert_eq!(time(true, None), quick.into_iter().sum());
     }

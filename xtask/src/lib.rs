@@ -68,6 +68,8 @@ pub mod report;
 #[cfg(feature = "host")]
 pub mod run;
 #[cfg(feature = "host")]
+pub mod schedulers;
+#[cfg(feature = "host")]
 pub mod setup;
 #[cfg(feature = "host")]
 pub mod shell;

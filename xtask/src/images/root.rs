@@ -29,7 +29,7 @@ const XEN_PROGRAMS: [&str; 8] = [
     "xentop",
 ];
 const STORE_PROGRAMS: [&str; 8] = ["chmod", "exists", "list", "ls", "read", "rm", "write", "watch"];
-const DOM0_MODULES: [&str; 19] = [
+const DOM0_MODULES: [&str; 22] = [
     "xen-evtchn",
     "xen-privcmd",
     "xenfs",
@@ -49,6 +49,9 @@ const DOM0_MODULES: [&str; 19] = [
     "ext4",
     "crc32c_generic",
     "scsi_debug",
+    "sd_mod",
+    "kyber-iosched",
+    "bfq",
 ];
 const LINUX_MODULES: [&str; 8] = [
     "xen-blkfront",
