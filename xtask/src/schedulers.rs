@@ -1,7 +1,7 @@
 //! What a queue in the guest costs above one in the host, on real Xen: guests that sort and guests that
 //! do not, on a disk of Dom0 with each of its schedulers.
 //!
-//! The disk is Dom0's memory behind a SCSI host that does [`LANES`] commands at a time, whatever they
+//! The disk is Dom0's memory behind a SCSI host that does four commands at a time, whatever they
 //! are, so a backlog builds in Dom0; I/Os beyond the ring wait in the guest. Everything is done twice:
 //! on a disk that is faster than the processor, where an I/O's share of the time is its share of the
 //! instructions, and on one that everybody waits for. Must never tell instructions of the second, nor
