@@ -9,7 +9,7 @@ use alloc::string::String;
 
 use crate::{StoreError, WatchEvent};
 
-/// The most events that wait, besides one for each watch. Beyond that, the events of one watch are
+/// The most events that wait, besides one for each watch of the most that were ever set. Beyond that, the events of one watch are
 /// folded into one.
 pub const EVENTS_MAX: usize = 256;
 
@@ -17,14 +17,19 @@ pub const EVENTS_MAX: usize = 256;
 #[derive(Debug, Default)]
 pub(super) struct Events {
     waiting: VecDeque<WatchEvent>,
-    /// How many watches are set: all of them may fire before anybody asks.
+    /// How many watches are set.
     watches: usize,
+    /// The most that ever were: all of them may have fired before anybody asked, and before they ended.
+    most: usize,
 }
 
 impl Events {
     /// A watch is about to be set.
     pub(super) const fn watch(&mut self) {
         self.watches = self.watches.saturating_add(1);
+        if self.watches > self.most {
+            self.most = self.watches;
+        }
     }
 
     /// A watch is about to end.
@@ -33,7 +38,7 @@ impl Events {
     }
 
     const fn limit(&self) -> usize {
-        EVENTS_MAX.saturating_add(self.watches)
+        EVENTS_MAX.saturating_add(self.most)
     }
 
     /// Adds an event, unless an equal one waits. When there is no room, all events of the watch that

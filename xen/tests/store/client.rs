@@ -259,10 +259,23 @@ fn each_of_more_watches_than_the_limit_may_have_fired_before_anybody_asks() {
         client.feed(&event("/a", &at.to_string())).unwrap();
     }
     assert_eq!(std::iter::from_fn(|| client.event()).count(), watches);
-    // What they are worth ends with them.
     (0..watches).for_each(|at| tell_watch(&mut client, StoreMessage::Unwatch, &at.to_string()));
-    (0..EVENTS_MAX).for_each(|at| client.feed(&event("x", &at.to_string())).unwrap());
+    (0..watches + EVENTS_MAX).for_each(|at| client.feed(&event("x", &at.to_string())).unwrap());
     ends(&mut client, &event("x", "one more"));
+}
+
+#[test]
+fn watches_that_end_while_their_events_wait_leave_room_for_the_others() {
+    let mut client = Client::new();
+    let watches = 3 * EVENTS_MAX;
+    for at in 0..watches {
+        tell_watch(&mut client, StoreMessage::Watch, &at.to_string());
+        client.feed(&event("/a", &at.to_string())).unwrap();
+    }
+    (0..watches).for_each(|at| tell_watch(&mut client, StoreMessage::Unwatch, &at.to_string()));
+    tell_watch(&mut client, StoreMessage::Watch, "new");
+    client.feed(&event("/a", "new")).unwrap();
+    assert_eq!(std::iter::from_fn(|| client.event()).count(), watches + 1);
 }
 
 /// SplitMix64.
