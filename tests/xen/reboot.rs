@@ -180,16 +180,17 @@ fn detached(scene: &Scene) -> Result<()> {
 }
 
 fn gone_for_good(scene: &Scene) -> Result<()> {
-    create(scene, &idle("gone"))?;
-    scene.lab.wait_guest("gone", "listed\r\n", GUEST_TIMEOUT)?;
-    scene.lab.destroy("gone")?;
+    // No guest before it had this name: its disks may wait still.
+    create(scene, &idle("left"))?;
+    scene.lab.wait_guest("left", "listed\r\n", GUEST_TIMEOUT)?;
+    scene.lab.destroy("left")?;
     // They wait, under the name that the guest had, and hold no image.
-    let list = scene.blkback("list gone")?.ok()?;
+    let list = scene.blkback("list left")?.ok()?;
     ensure(list.matches(" away ").count() == 2, || list.clone())?;
     scene.lab.attach(BYSTANDER, &format!("format=raw,vdev=xvda,access=rw,target={PATTERN}"))?;
     scene.blkback(&format!("detach {BYSTANDER} xvda --force"))?.ok()?;
-    scene.blkback(&format!("detach gone xvda && {BLKBACK} detach gone xvdb"))?.ok()?;
-    let none = scene.blkback("list gone")?;
+    scene.blkback(&format!("detach left xvda && {BLKBACK} detach left xvdb"))?.ok()?;
+    let none = scene.blkback("list left")?;
     ensure(none.status == 1 && none.text.contains("does not exist"), || none.text.clone())
 }
 
