@@ -104,9 +104,11 @@ impl<S: Store, C: Crew> Control<S, C> {
         }
         let rejoined = self.rejoin();
         self.note_refusal(Subject::Guests, rejoined)?;
-        // Replies bring events with them, which no poll announces any more.
+        // Replies bring events with them, which no poll announces any more. What xenstore refused is no
+        // reason to go on at once.
+        let refused = self.may_rejoin();
         self.take_in()?;
-        Ok(!self.due.is_empty())
+        Ok(!self.due.is_empty() || (self.may_rejoin() && !refused))
     }
 
     /// Begins to close all devices, or gives up on waiting for the fronts to let go.

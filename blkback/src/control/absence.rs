@@ -94,14 +94,25 @@ impl<S: Store, C: Crew> Control<S, C> {
         Ok(!absences.is_over(since))
     }
 
+    /// The disks that wait and could follow their guests now: one whose image is still open has its turn
+    /// when that is closed.
+    fn waiting(&self) -> impl Iterator<Item = DeviceId> {
+        let shut = |id: &DeviceId| self.devices.get(id).is_some_and(|it| it.stage == Stage::Absent);
+        self.absences.since.keys().copied().filter(shut)
+    }
+
+    /// Whether a guest may be back whose disks wait.
+    pub(super) fn may_rejoin(&self) -> bool {
+        self.absences.look && self.waiting().next().is_some()
+    }
+
     /// Moves the disks of guests that are back to their new domains.
     pub(super) fn rejoin(&mut self) -> Result<(), StoreError> {
-        // A disk whose image is still open has its turn when that is closed.
-        let shut = |id: &DeviceId| self.devices.get(id).is_some_and(|it| it.stage == Stage::Absent);
-        let waiting: Vec<DeviceId> = self.absences.since.keys().copied().filter(shut).collect();
-        if waiting.is_empty() || !std::mem::take(&mut self.absences.look) {
+        if !self.may_rejoin() {
             return Ok(());
         }
+        self.absences.look = false;
+        let waiting: Vec<DeviceId> = self.waiting().collect();
         let lives = rejoin::lives(&self.store).inspect_err(|_| self.absences.look = true)?;
         let mut refused = Ok(());
         for old in waiting {

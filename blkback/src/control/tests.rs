@@ -1,6 +1,7 @@
 //! The control plane on a simulated xenstore, with workers that do nothing and say so.
 
 mod resize;
+mod returns;
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
@@ -32,6 +33,8 @@ enum Order {
 struct Idlers {
     orders: Rc<RefCell<Vec<(WorkerId, Order)>>>,
     reports: Rc<RefCell<VecDeque<(WorkerId, Report)>>>,
+    /// What happens in the middle of the next work, behind the first look at events.
+    meanwhile: Rc<RefCell<Option<Box<dyn FnOnce()>>>>,
 }
 
 impl Idlers {
@@ -71,6 +74,9 @@ impl Crew for Idlers {
     }
 
     fn report(&mut self) -> Option<(WorkerId, Report)> {
+        if let Some(happen) = self.meanwhile.take() {
+            happen();
+        }
         self.reports.borrow_mut().pop_front()
     }
 }
