@@ -28,13 +28,15 @@ enum Order {
     Dismiss,
 }
 
+type Happening = Option<Box<dyn FnOnce()>>;
+
 /// Workers that note their orders.
 #[derive(Clone, Default)]
 struct Idlers {
     orders: Rc<RefCell<Vec<(WorkerId, Order)>>>,
     reports: Rc<RefCell<VecDeque<(WorkerId, Report)>>>,
     /// What happens in the middle of the next work, behind the first look at events.
-    meanwhile: Rc<RefCell<Option<Box<dyn FnOnce()>>>>,
+    meanwhile: Rc<RefCell<Happening>>,
 }
 
 impl Idlers {
