@@ -160,7 +160,7 @@ fn work<Q: Queue>(session: &mut Served<Q>, line: &Line) -> Result<(), String> {
         if session.events().is_mute() {
             return Err("the guest cannot be woken".into());
         }
-        if ending && session.pending() == 0 {
+        if ending && turn == Turn::Idle && session.pending() == 0 {
             return Ok(());
         }
         let patience = match turn {

@@ -83,8 +83,6 @@ pub struct Session<M: Maps, D, E: Events, Q = Lent<RingPages<<M as Maps>::Page>>
     table: Table<Buffer<M::Page>>,
     /// Of the requests in flight, together.
     pages_in_flight: usize,
-    /// Whether requests were left on the ring because of that: nothing is taken before one has ended.
-    is_full: bool,
     flushes: Flushes,
     /// One flush at a time: the kernel tells a failure to one of two.
     flushing: bool,
@@ -130,7 +128,6 @@ impl<M: Maps, D: Disk<Buffer<M::Page>>, E: Events, Q: Queue> Session<M, D, E, Q>
             pages: Pages::new(maps, link.peer, &link.agreed),
             table: Table::new(),
             pages_in_flight: 0,
-            is_full: false,
             flushes: Flushes::default(),
             flushing: false,
             past: link.past,
@@ -157,14 +154,19 @@ impl<M: Maps, D: Disk<Buffer<M::Page>>, E: Events, Q: Queue> Session<M, D, E, Q>
         self.fetch();
         self.submit();
         self.answer();
-        // What is on the ring waits for the disk, which wakes us.
-        if self.taking == Taking::Never || self.is_full {
+        // What may be on the ring waits for those in flight, and the disk wakes us.
+        if self.taking == Taking::Never || self.is_full() {
             return Ok(Turn::Idle);
         }
         Ok(match self.ring.rest()? {
             Rest::Work => Turn::Again,
             Rest::Idle => Turn::Idle,
         })
+    }
+
+    /// Whether nothing is taken before a request has ended.
+    fn is_full(&self) -> bool {
+        self.pages_in_flight >= PAGES_IN_FLIGHT_MAX
     }
 
     /// Takes with the next turn what is visible then, and nothing after that. A front that closes

@@ -151,7 +151,7 @@ impl Joined {
 
     /// Whether nothing is left to do before it stops, as it was told to.
     fn is_done(&self) -> bool {
-        self.stopping && self.session.pending() == 0
+        self.stopping && !self.woken && self.session.pending() == 0
     }
 }
 

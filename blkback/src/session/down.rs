@@ -10,7 +10,7 @@ use xen::{Events, Maps};
 use super::counters::Fault;
 use super::pages::Buffer;
 use super::pending::Pending;
-use super::{MERGED_EXTENTS_MAX, PAGES_IN_FLIGHT_MAX, Queue, Session, Taking};
+use super::{MERGED_EXTENTS_MAX, Queue, Session, Taking};
 use crate::disk::{Disk, Extent, Job, Verb};
 
 impl<M: Maps, D: Disk<Buffer<M::Page>>, E: Events, Q: Queue> Session<M, D, E, Q> {
@@ -21,11 +21,9 @@ impl<M: Maps, D: Disk<Buffer<M::Page>>, E: Events, Q: Queue> Session<M, D, E, Q>
         }
         let slots = self.agreed.abi.layout(self.agreed.order).slots();
         let before = self.counters.requests;
-        self.is_full = false;
         let mut raw = Raw::new();
         for _ in 0..slots {
-            if self.pages_in_flight >= PAGES_IN_FLIGHT_MAX {
-                self.is_full = true;
+            if self.is_full() {
                 break;
             }
             let Some(()) = self.ring.take(&mut raw)? else { break };
@@ -46,7 +44,7 @@ impl<M: Maps, D: Disk<Buffer<M::Page>>, E: Events, Q: Queue> Session<M, D, E, Q>
             }
         }
         self.counters.batches += u64::from(self.counters.requests > before);
-        if self.taking == Taking::OnceMore && !self.is_full {
+        if self.taking == Taking::OnceMore && !self.is_full() {
             self.taking = Taking::Never;
         }
         Ok(())
@@ -56,13 +54,12 @@ impl<M: Maps, D: Disk<Buffer<M::Page>>, E: Events, Q: Queue> Session<M, D, E, Q>
     /// done.
     fn described(&mut self, raw: &mut Raw) -> bool {
         let Some(indirect) = raw.to_fetch(&self.agreed) else { return true };
-        let segments = self.pages.describe(indirect, &mut self.counters);
-        let is_known = segments.is_some();
-        if let Some(segments) = segments {
-            self.ring.described(&segments);
-            raw.segments = segments;
-        }
-        is_known
+        let Some(segments) = self.pages.describe(indirect, &mut self.counters) else {
+            return false;
+        };
+        self.ring.described(&segments);
+        raw.segments = segments;
+        true
     }
 
     /// After a failed flush nothing may claim to have reached the disk.

@@ -211,6 +211,17 @@ fn a_full_ring_of_the_longest_requests_is_taken_in_parts_and_all_are_answered() 
 }
 
 #[test]
+fn nothing_stays_on_the_ring_when_the_disk_does_all_at_once() {
+    let mut bench = Bench::new(&Plan { order: 4, ..Plan::default() });
+    fill(&bench, 0);
+    let requests: Vec<_> = (0..512).map(|id| read(id, 0, whole(0..PAGES))).collect();
+    bench.send(&requests);
+    // Nobody wakes it any more: the front has sent its event, and the disk has nothing to end.
+    while bench.turn() == Turn::Again {}
+    assert_eq!(bench.answers().len(), 512);
+}
+
+#[test]
 fn in_steady_state_no_grant_is_mapped_or_copied_for_kept_grants() {
     let mut bench = Bench::new(&Plan::default());
     fill(&bench, 0);
