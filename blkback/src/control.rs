@@ -168,7 +168,7 @@ impl<S: Store, C: Crew> Control<S, C> {
     /// Our directory of a device.
     fn back(&self, id: DeviceId) -> String {
         let known = self.devices.get(&id).map(|device| device.back.clone());
-        known.unwrap_or_else(|| format!("{}/{id}", self.base))
+        known.unwrap_or_else(|| id.back(self.server))
     }
 
     fn look_everywhere(&mut self) -> Result<(), StoreError> {

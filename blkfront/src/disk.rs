@@ -13,7 +13,6 @@
 
 use alloc::boxed::Box;
 use alloc::collections::VecDeque;
-use core::fmt;
 use core::ops::Deref;
 
 use blkif::{
@@ -22,6 +21,7 @@ use blkif::{
 use ring::{PAGE_SIZE, Rest};
 use xen::{Events, Grants, Port};
 
+use crate::completion::{Completion, Refused};
 use crate::counters::Counters;
 use crate::elevator::{Elevator, Noop, Parameter, Sorted, Time};
 use crate::inflight::Tag;
@@ -34,41 +34,6 @@ use crate::slots::{Slots, Stage, Work};
 const CAPACITY_PER_SLOT: u16 = 2;
 /// No request that an elevator has is longer.
 const SECTORS_MAX: u64 = SEGMENTS_MAX as u64 * SECTORS_PER_PAGE as u64;
-
-/// A request that was not taken, with its buffer.
-pub struct Refused<G: Grants> {
-    /// Why.
-    pub error: SubmitError,
-    /// The buffer that came with it.
-    pub buffer: Option<Buffer<G>>,
-}
-
-// By hand: a derive would ask that `G` be `Debug` too.
-impl<G: Grants> fmt::Debug for Refused<G> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Refused").field("error", &self.error).finish_non_exhaustive()
-    }
-}
-
-/// A request that was answered.
-pub struct Completion<G: Grants> {
-    /// The tag that `submit` gave.
-    pub tag: Tag,
-    /// What was asked.
-    pub operation: Operation,
-    /// How it ended. After a flush that failed nothing written since the last good one is durable.
-    /// [`Status::Error`] also for what never went down because the device closed.
-    pub status: Status,
-    /// The buffer that came with the request.
-    pub buffer: Option<Buffer<G>>,
-}
-
-impl<G: Grants> fmt::Debug for Completion<G> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { tag, operation, status, buffer } = self;
-        f.debug_tuple("Completion").field(tag).field(operation).field(status).field(buffer).finish()
-    }
-}
 
 /// A connected disk.
 pub struct Disk<G: Grants, E: Events> {

@@ -83,7 +83,8 @@ pub enum Taken {
 pub trait Batch {
     /// Makes the request in `place` a part of the one handed out before it, if both go the same
     /// way, it begins where that one ends, and together they have no more segments than one
-    /// request of this disk can: 11 (44 KiB, if the pages are full) to 32 (128 KiB). Tells whether it was taken.
+    /// request of this disk can: 11 (44 KiB, if the pages are full) to 32 (128 KiB). Tells whether it
+    /// was taken.
     ///
     /// # Panics
     /// If no request of this elevator waits in `place`.

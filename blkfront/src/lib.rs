@@ -15,6 +15,7 @@
 
 extern crate alloc;
 
+mod completion;
 pub mod connect;
 mod counters;
 mod descriptors;
@@ -34,9 +35,10 @@ mod slots;
 mod fake;
 
 pub use blkif::DiskName;
+pub use completion::{Completion, Refused};
 pub use counters::Counters;
 pub use device::{Device, DeviceError, Wishes};
-pub use disk::{Completion, Disk, Refused};
+pub use disk::Disk;
 pub use inflight::Tag;
 pub use lane::{Fault, SubmitError};
 pub use lender::{Lender, Lent, SetupError};

@@ -22,6 +22,14 @@ pub(crate) fn instructions(nanoseconds: f64) -> f64 {
     nanoseconds / f64::from(1_u32 << SHIFT)
 }
 
+/// How long each I/O of so many KiB took on the whole, in nanoseconds, by the fields of a terse line of
+/// fio, version 3: how much was read and written, in KiB, and for how many milliseconds.
+pub(crate) fn fio_each_ns(fields: &[&str], each_kib: f64) -> Option<f64> {
+    let field = |at: usize| fields.get(at)?.parse::<f64>().ok();
+    let (kib, ms) = (field(5)? + field(46)?, field(8)? + field(49)?);
+    Some(ms * 1e6 / (kib / each_kib))
+}
+
 /// Boots such a lab, of `config` and our own kernel and back.
 ///
 /// Errors: what keeps it from running.

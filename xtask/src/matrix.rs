@@ -8,7 +8,7 @@ use std::fmt;
 use std::time::{Duration, Instant};
 
 use crate::bench::{Row, Table};
-use crate::counted::{self, GUEST_TIMEOUT, instructions, life, missing};
+use crate::counted::{self, GUEST_TIMEOUT, fio_each_ns, instructions, life, missing};
 use crate::error::{LabError, Result};
 use crate::guest::{Backend, Guest};
 use crate::host::Host;
@@ -348,15 +348,12 @@ fn fio(seed: u32, disk: &str, engine: &str) -> String {
     )
 }
 
-/// Costs from fio's terse lines, version 3, a line for each kind of I/O: how much was read and
-/// written, in KiB, and for how many milliseconds.
+/// Costs from fio's terse lines, a line for each kind of I/O.
 fn fio_costs(text: &str, seeds: u32) -> Result<Vec<Costs>> {
     let lines: Vec<&str> = text.lines().filter(|line| line.starts_with("3;")).collect();
     let cost = |line: &&str, work: &Work| {
         let fields: Vec<&str> = line.trim_end().split(';').collect();
-        let field = |at: usize| fields.get(at)?.parse::<f64>().ok();
-        let (kib, ms) = (field(5)? + field(46)?, field(8)? + field(49)?);
-        Some(instructions(ms * 1e6 / (kib / f64::from(work.kib))))
+        fio_each_ns(&fields, work.kib.into()).map(instructions)
     };
     let seed = |lines: &[&str]| {
         let costs: Option<Vec<f64>> =

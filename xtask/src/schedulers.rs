@@ -11,7 +11,7 @@ use std::fmt::{self, Write};
 use std::time::Duration;
 
 use crate::bench::{Row, Table};
-use crate::counted::{self, instructions, life, missing};
+use crate::counted::{self, fio_each_ns, instructions, life, missing};
 use crate::error::{LabError, Result};
 use crate::figures::Figure;
 use crate::guest::{Backend, Guest};
@@ -310,14 +310,12 @@ fn fio(seed: u32) -> String {
     line + "\n"
 }
 
-/// What a terse line of fio, version 3, says of writes: KiB, milliseconds, and the percentiles as
-/// `99.000000%=1234` in µs.
+/// What a terse line of fio says of writes; the percentiles are `99.000000%=1234`, in µs.
 fn fio_told(line: &str) -> Option<Told> {
     let fields: Vec<&str> = line.trim_end().split(';').collect();
-    let field = |at: usize| fields.get(at)?.parse::<f64>().ok();
-    let (kib, ms) = (field(46)?, field(49)?);
+    let each_ns = fio_each_ns(&fields, 4.0)?;
     let p99 = fields.get(58..78)?.iter().find_map(|it| it.strip_prefix("99.000000%="))?;
-    Some(Told { each_ns: ms * 1e6 / (kib / 4.0), p99_us: p99.parse().ok()? })
+    Some(Told { each_ns, p99_us: p99.parse().ok()? })
 }
 
 #[cfg(test)]

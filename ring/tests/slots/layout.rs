@@ -191,13 +191,18 @@ fn no_half_of_a_ring_is_made_on_memory_that_is_a_word_too_short() {
     assert!(std::panic::catch_unwind(back).is_err());
 }
 
-#[test]
-fn words_of_a_slot_are_read_together_up_to_its_end_and_each_once() {
+/// What is read of a slot that has the words 1 to 6.
+fn taken<T>(read: impl FnOnce(&mut Reader<'_, &Page>) -> T) -> T {
     let layout = Layout::of_slots(2, 6);
     let page = Page::new();
     let (mut front, mut back) = (Front::new(&page, layout), Back::attach(&page, layout));
     front.put(&[1, 2, 3, 4, 5, 6]).unwrap();
     let _ = front.publish();
+    back.take(read).unwrap().unwrap()
+}
+
+#[test]
+fn words_of_a_slot_are_read_together_up_to_its_end_and_each_once() {
     let read = |reader: &mut Reader<'_, &Page>| {
         let (mut some, mut rest) = ([0; 2], [9; 5]);
         assert_eq!((reader.word(), reader.words(&mut some)), (Some(1), 2));
@@ -205,22 +210,17 @@ fn words_of_a_slot_are_read_together_up_to_its_end_and_each_once() {
         assert_eq!((reader.words(&mut rest), reader.word()), (0, None));
         (some, rest)
     };
-    assert_eq!(back.take(read), Ok(Some(([2, 3], [4, 5, 6, 9, 9]))));
+    assert_eq!(taken(read), ([2, 3], [4, 5, 6, 9, 9]));
 }
 
 #[test]
 fn an_array_is_read_whole_or_not_at_all() {
-    let layout = Layout::of_slots(2, 6);
-    let page = Page::new();
-    let (mut front, mut back) = (Front::new(&page, layout), Back::attach(&page, layout));
-    front.put(&[1, 2, 3, 4, 5, 6]).unwrap();
-    let _ = front.publish();
     let read = |reader: &mut Reader<'_, &Page>| {
         assert_eq!((reader.array::<7>(), reader.array()), (None, Some([1, 2])));
         assert_eq!((reader.array::<5>(), reader.array()), (None, Some([3, 4, 5, 6])));
         (reader.array::<1>(), reader.array())
     };
-    assert_eq!(back.take(read), Ok(Some((None, Some([])))));
+    assert_eq!(taken(read), (None, Some([])));
 }
 
 #[test]

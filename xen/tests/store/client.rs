@@ -250,14 +250,20 @@ fn tell_watch(client: &mut Client, kind: StoreMessage, token: &str) {
     assert_eq!(client.reply(id), Ok(Some(Ok(b"OK\0".to_vec()))));
 }
 
-#[test]
-fn each_of_more_watches_than_the_limit_may_have_fired_before_anybody_asks() {
+/// So many watches, each of which has fired once.
+fn fired(watches: usize) -> Client {
     let mut client = Client::new();
-    let watches = 3 * EVENTS_MAX;
     for at in 0..watches {
         tell_watch(&mut client, StoreMessage::Watch, &at.to_string());
         client.feed(&event("/a", &at.to_string())).unwrap();
     }
+    client
+}
+
+#[test]
+fn each_of_more_watches_than_the_limit_may_have_fired_before_anybody_asks() {
+    let watches = 3 * EVENTS_MAX;
+    let mut client = fired(watches);
     assert_eq!(std::iter::from_fn(|| client.event()).count(), watches);
     (0..watches).for_each(|at| tell_watch(&mut client, StoreMessage::Unwatch, &at.to_string()));
     (0..watches + EVENTS_MAX).for_each(|at| client.feed(&event("x", &at.to_string())).unwrap());
@@ -266,12 +272,8 @@ fn each_of_more_watches_than_the_limit_may_have_fired_before_anybody_asks() {
 
 #[test]
 fn watches_that_end_while_their_events_wait_leave_room_for_the_others() {
-    let mut client = Client::new();
     let watches = 3 * EVENTS_MAX;
-    for at in 0..watches {
-        tell_watch(&mut client, StoreMessage::Watch, &at.to_string());
-        client.feed(&event("/a", &at.to_string())).unwrap();
-    }
+    let mut client = fired(watches);
     (0..watches).for_each(|at| tell_watch(&mut client, StoreMessage::Unwatch, &at.to_string()));
     tell_watch(&mut client, StoreMessage::Watch, "new");
     client.feed(&event("/a", "new")).unwrap();

@@ -14,6 +14,15 @@ fn fill(bench: &Bench, first: u32) {
     (0..PAGES).for_each(|it| drop(bench.guest.page(first + it, 1 + u8::try_from(it).unwrap())));
 }
 
+/// A bench for every shape of a connection, whose guest has pages from 0 on.
+fn benches() -> impl Iterator<Item = Bench> {
+    shapes().map(|plan| {
+        let bench = Bench::new(&plan);
+        fill(&bench, 0);
+        bench
+    })
+}
+
 #[test]
 fn as_many_pages_as_were_agreed_on_are_written_and_read_back_in_every_shape_of_connection() {
     for plan in shapes() {
@@ -36,9 +45,7 @@ fn as_many_pages_as_were_agreed_on_are_written_and_read_back_in_every_shape_of_c
 
 #[test]
 fn the_answer_names_what_was_asked_for_and_not_that_it_was_indirect() {
-    for plan in shapes() {
-        let mut bench = Bench::new(&plan);
-        fill(&bench, 0);
+    for mut bench in benches() {
         bench.guest.refused.lock().unwrap().insert(GrantRef(described(3)));
         let past_the_end = write(2, SECTORS as u64, whole(0..12));
         bench.send(&[read(1, 0, whole(0..12)), past_the_end, write(3, 0, whole(0..12))]);
@@ -67,9 +74,7 @@ fn without_an_agreement_it_is_not_supported_and_its_page_is_not_looked_at() {
 
 #[test]
 fn descriptors_that_cannot_be_had_and_bad_ones_cost_their_own_request_only() {
-    for plan in shapes() {
-        let mut bench = Bench::new(&plan);
-        fill(&bench, 0);
+    for mut bench in benches() {
         let requests =
             [write(1, 0, whole(0..12)), write(2, 512, whole(12..30)), write(3, 1024, whole([30]))];
         bench.guest.refused.lock().unwrap().insert(GrantRef(described(2)));
@@ -93,9 +98,7 @@ fn descriptors_that_cannot_be_had_and_bad_ones_cost_their_own_request_only() {
 
 #[test]
 fn what_is_written_into_the_descriptors_after_they_were_read_changes_nothing() {
-    for plan in shapes() {
-        let mut bench = Bench::new(&plan);
-        fill(&bench, 0);
+    for mut bench in benches() {
         (100..112).for_each(|it| drop(bench.guest.page(it, 0xee)));
         bench.disk().held = Some(Vec::new());
         bench.send(&[read(1, 0, whole(0..12)), write(2, 512, whole(0..12))]);
@@ -138,9 +141,7 @@ fn each_word_of_the_descriptors_is_fetched_once() {
 
 #[test]
 fn a_page_may_be_data_of_one_request_and_the_descriptors_of_another() {
-    for plan in shapes() {
-        let mut bench = Bench::new(&plan);
-        fill(&bench, 0);
+    for mut bench in benches() {
         let reference = described(1);
         let first = [read(1, 0, whole(0..12)), write(2, 512, whole([reference]))];
         assert_eq!(bench.carry_out(&first), [Status::Okay; 2]);
@@ -157,9 +158,7 @@ fn a_page_may_be_data_of_one_request_and_the_descriptors_of_another() {
 
 #[test]
 fn descriptors_that_were_granted_to_be_read_only_are_read() {
-    for plan in shapes() {
-        let mut bench = Bench::new(&plan);
-        fill(&bench, 0);
+    for mut bench in benches() {
         bench.guest.read_only.lock().unwrap().insert(GrantRef(described(1)));
         assert_eq!(bench.carry_out(&[read(1, 0, whole(0..12))]), [Status::Okay]);
     }
