@@ -8,8 +8,8 @@ use core::fmt;
 use core::ops::Deref;
 
 use crate::{
-    Agreed, DIRECT_SEGMENTS_MAX, Geometry, INDIRECT, Indirect, Operation, Raw, Request, Response,
-    Segment, Status,
+    Agreed, DIRECT_SEGMENTS_MAX, Geometry, Indirect, Operation, Raw, Request, Response, Segment,
+    Status,
 };
 
 /// Which rule a request breaks: one kind of log message each.
@@ -130,16 +130,14 @@ impl<S: Deref<Target = [Segment]>> Request<S> {
     /// The rule that it breaks.
     #[inline]
     pub fn check(&self, disk: &Geometry, agreed: &Agreed) -> Result<(), Reason> {
-        let (operation, count) = (self.operation.wire(), self.segments.len());
-        let (direct, discard) = (self.is_direct(), self.operation == Operation::Discard);
-        let few = u8::try_from(count).unwrap_or(u8::MAX);
+        let (operation, count, indirect) = self.head();
         let claim = Claim {
-            operation: if direct { operation } else { INDIRECT },
-            count: if direct { few } else { operation },
+            operation,
+            count,
             sector: self.sector,
-            discard_sectors: if discard { self.sectors } else { 0 },
+            discard_sectors: self.discard_sectors(),
             segments: &self.segments,
-            indirect: if direct { None } else { Some(few.into()) },
+            indirect,
         };
         claim.lawful(disk, agreed).map(drop)
     }

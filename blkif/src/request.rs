@@ -73,6 +73,23 @@ impl<S: Deref<Target = [Segment]>> Request<S> {
         self.segments.len() <= DIRECT_SEGMENTS_MAX
     }
 
+    /// What its first word says: operation and number of segments; of an indirect request its form, what
+    /// it asks for, and the number.
+    #[inline]
+    pub(crate) fn head(&self) -> (u8, u8, Option<u16>) {
+        let count = u8::try_from(self.segments.len()).unwrap_or(u8::MAX);
+        match self.operation.wire() {
+            operation if self.is_direct() => (operation, count, None),
+            operation => (INDIRECT, operation, Some(count.into())),
+        }
+    }
+
+    /// What stands where its length is, if it is a discard.
+    #[inline]
+    pub(crate) fn discard_sectors(&self) -> u64 {
+        if self.operation == Operation::Discard { self.sectors } else { 0 }
+    }
+
     /// The words of a direct request, for the device number `handle`.
     #[inline]
     pub fn words(&self, abi: Abi, handle: u16) -> RequestWords {
@@ -234,20 +251,16 @@ impl Default for Raw {
 impl From<Request> for Raw {
     /// What the other side will find.
     fn from(request: Request) -> Self {
-        let discard = request.operation == Operation::Discard;
-        let (count, operation) = (request.segments.len(), request.operation.wire());
-        let count = u8::try_from(count).unwrap_or(u8::MAX);
-        // Which page it will be is not known yet.
-        let indirect = Indirect { count: count.into(), descriptors: GrantRef(0) };
-        let is_direct = request.is_direct();
+        let (operation, count, indirect) = request.head();
         Self {
-            operation: if is_direct { operation } else { INDIRECT },
-            count: if is_direct { count } else { operation },
+            operation,
+            count,
             id: request.id,
             sector: request.sector,
-            discard_sectors: if discard { request.sectors } else { 0 },
+            discard_sectors: request.discard_sectors(),
             segments: request.segments,
-            indirect: (!is_direct).then_some(indirect),
+            // Which page it will be is not known yet.
+            indirect: indirect.map(|count| Indirect { count, descriptors: GrantRef(0) }),
         }
     }
 }

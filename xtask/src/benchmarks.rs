@@ -1,9 +1,9 @@
 //! `cargo xtask bench`: every benchmark, one after the other, into one list of figures and one report.
 //!
 //! What a second queue costs and how guests share a disk is told by a program of the crate `bench`, in
-//! virtual time; how the pair does beside others without Xen by another ([`native`]); what an I/O costs is
-//! counted on real Xen by [`matrix`], with
-//! queues on both sides by [`schedulers`], and what a disk costs that does none by [`idle`]. A benchmark reports: nothing here fails because something was slow.
+//! virtual time; how the pair does beside others without Xen by another ([`native`]). On real Xen, what
+//! an I/O costs is counted by [`matrix`], with queues on both sides by [`schedulers`], and what a disk
+//! costs that does none by [`idle`]. A benchmark reports: nothing here fails because something was slow.
 
 use std::fs;
 use std::path::{Path, PathBuf};

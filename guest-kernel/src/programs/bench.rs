@@ -1,7 +1,8 @@
 //! `bench`: a throughput job in fio's words.
 //!
 //! Keeps `iodepth` I/Os of `bs` bytes in flight. An I/O that is longer than a request of the disk (44
-//! to 128 KiB) goes as several requests and counts once, when the last of them is done. The loop is submit, kick once, take what is complete, and sleep when nothing is: batches are as
+//! to 128 KiB) goes as several requests and counts once, when the last of them is done. The loop is
+//! submit, kick once, take what is complete, and sleep when nothing is: batches are as
 //! large as the back lets them be.
 
 use alloc::format;
